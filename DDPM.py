@@ -1,0 +1,178 @@
+"""The diffusion process: the variance schedule, the training loss and the sampler, with classifier-free guidance.
+
+Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, and
+Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv:2207.12598.
+"""
+
+import contextlib
+import math
+from numbers import Real
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lab.precision import autocast
+from ResUNet import ConditionalUnet
+
+MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
+
+
+class ConditionalDDPM(nn.Module):
+    """A denoising diffusion model of images given a class.
+
+    dmconfig: a config.DMConfig. `network(x, t / T, c)` predicts the noise in x_t; a student completes the three methods
+    that follow.
+    """
+
+    def __init__(self, dmconfig):
+        super().__init__()
+        self.dmconfig = dmconfig
+        self.loss_fn = nn.MSELoss()
+        # 28 x 28 goes unsaid, so that a network of earlier editions, which knows no other size, fits here.
+        size = {} if tuple(dmconfig.input_dim) == (28, 28) else {"input_dim": dmconfig.input_dim}
+        self.network = ConditionalUnet(dmconfig.num_channels, dmconfig.num_feat, dmconfig.num_classes, **size)
+
+    def scheduler(self, t_s):
+        """What the equations need at the time steps t_s in {1, …, T}: a 0-dim tensor, (B,) or (B, 1), of whole numbers.
+
+        Returns a dict of seven float32 tensors (B, 1, 1, 1): beta_t, sqrt_beta_t, alpha_t, oneover_sqrt_alpha,
+        alpha_t_bar, sqrt_alpha_bar, sqrt_oneminus_alpha_bar. beta is linear from beta_1 at t = 1 to beta_T at t = T,
+        alpha = 1 - beta, and alpha_bar the product of alpha up to and including t: sec. 2 and 4, Ho et al. 2020.
+        Raises ValueError for another shape or type and for a t outside 1 … T.
+        """
+        beta_1, beta_T, T = self.dmconfig.beta_1, self.dmconfig.beta_T, self.dmconfig.T
+        t_s = self._time_steps(t_s)  # (B,)
+        ### BEGIN SOLUTION
+        # Made in float64, as 1 - alpha_bar cancels digits near t = 1. Apple's MPS has no float64, so it asks the CPU.
+        home = torch.device("cpu") if t_s.device.type == "mps" else t_s.device
+        beta = torch.linspace(beta_1, beta_T, T, dtype=torch.float64, device=home)  # (T,), t stands at t - 1
+        alpha_bar = torch.cumprod(1 - beta, dim=0)
+        at = t_s.to(home) - 1
+        beta_t, alpha_t, alpha_t_bar = beta[at], 1 - beta[at], alpha_bar[at]  # (B,) each
+        variance_dict = {
+            "beta_t": beta_t,
+            "sqrt_beta_t": beta_t.sqrt(),
+            "alpha_t": alpha_t,
+            "oneover_sqrt_alpha": 1 / alpha_t.sqrt(),
+            "alpha_t_bar": alpha_t_bar,
+            "sqrt_alpha_bar": alpha_t_bar.sqrt(),
+            "sqrt_oneminus_alpha_bar": (1 - alpha_t_bar).sqrt(),
+        }
+        ### END SOLUTION
+        return {name: value.to(t_s.device, torch.float32).view(-1, 1, 1, 1) for name, value in variance_dict.items()}
+
+    def forward(self, images, conditions, generator=None):
+        """The noise loss of a batch: algorithm 1, Ho & Salimans 2022; eq. (14), Ho et al. 2020.
+
+        images: (B, C, H, W), scaled by (x - 0.1307) / 0.3081. conditions: labels (B,) or one-hot rows (B, num_classes).
+        generator: a torch.Generator for everything drawn here. Returns a 0-dim tensor, the mean squared error over all
+        pixels. Raises ValueError for other shapes, types and labels.
+        """
+        T, mask_p, mask_value = self.dmconfig.T, self.dmconfig.mask_p, self.dmconfig.condition_mask_value
+        self._check_images(images)
+        c = self._one_hot(conditions, len(images), images.device)  # (B, num_classes)
+        draw = {"generator": generator, "device": generator.device if generator else images.device}
+        ### BEGIN SOLUTION
+        hidden = torch.rand(len(c), 1, **draw).to(c.device) < mask_p  # (B, 1): whole rows
+        c = torch.where(hidden, mask_value, c)  # (B, num_classes)
+        t = torch.randint(1, T + 1, (len(images),), **draw).to(images.device)  # (B,)
+        noise = torch.randn(images.shape, **draw).to(images.device)  # (B, C, H, W)
+        at = self.scheduler(t)
+        x_t = at["sqrt_alpha_bar"] * images + at["sqrt_oneminus_alpha_bar"] * noise  # (B, C, H, W)
+        noise_loss = self.loss_fn(self.network(x_t, t.view(-1, 1, 1, 1) / T, c), noise)
+        ### END SOLUTION
+        return noise_loss
+
+    @torch.no_grad()
+    def sample(self, conditions, omega, generator=None):
+        """New images of the classes asked for: algorithm 2, Ho & Salimans 2022, with sigma_t = sqrt(beta_t).
+
+        conditions: labels (B,) or one-hot rows (B, num_classes). generator: a torch.Generator for all noise.
+        omega: the guidance weight of eps = (1 + omega) * eps_cond - omega * eps_uncond (eq. (6) there). omega = 0 is
+        conditional, -1 unconditional. Others write eps_uncond + s * (eps_cond - eps_uncond): s = 1 + omega.
+        Returns (B, C, H, W) in [0, 1]. Raises ValueError for other shapes, types, labels and an omega that is not finite.
+        """
+        T, mask_value = self.dmconfig.T, self.dmconfig.condition_mask_value
+        if isinstance(omega, bool) or not isinstance(omega, Real) or not math.isfinite(omega):
+            raise ValueError(f"omega = {omega!r}; allowed is a finite number, as 2.0")
+        device = next(self.network.parameters()).device
+        c = self._one_hot(conditions, None, device)  # (B, num_classes)
+        shape = (len(c), self.dmconfig.num_channels, *self.dmconfig.input_dim)
+        draw = {"generator": generator, "device": generator.device if generator else device}
+        with _evaluating(self.network), autocast(device, getattr(self.dmconfig, "precision", "auto")):
+            ### BEGIN SOLUTION
+            null = torch.full_like(c, mask_value)
+            if omega == 0 or omega == -1:  # one of the two predictions has no weight: leave it out
+                network = lambda x, t: self.network(x, t, null if omega else c).float()
+            else:
+                both = torch.cat([c, null])  # (2B, num_classes)
+
+                def network(x, t):
+                    eps_c, eps_u = self.network(torch.cat([x, x]), torch.cat([t, t]), both).float().chunk(2)
+                    return (1 + omega) * eps_c - omega * eps_u
+
+            steps = torch.arange(1, T + 1, device=device)
+            at = self.scheduler(steps)  # every step at once: nothing in the loop waits for the device
+            x = torch.randn(shape, **draw).to(device)  # x_T, (B, C, H, W)
+            for t in range(T, 0, -1):
+                i = t - 1
+                eps = network(x, (steps[i] / T).expand(len(x), 1, 1, 1))  # (B, C, H, W)
+                x = x - at["beta_t"][i] / at["sqrt_oneminus_alpha_bar"][i] * eps
+                x = at["oneover_sqrt_alpha"][i] * x
+                if t > 1:  # the last step adds no noise
+                    x = x + at["sqrt_beta_t"][i] * torch.randn(shape, **draw).to(device)
+            ### END SOLUTION
+        return (x * STD + MEAN).clamp(0, 1)
+
+    def _time_steps(self, t_s):
+        """t_s as (B,) whole numbers in 1 … T, or ValueError."""
+        t_s = torch.as_tensor(t_s)
+        if t_s.is_floating_point() or t_s.is_complex() or t_s.dtype == torch.bool:
+            raise ValueError(f"time steps are {t_s.dtype}; allowed are whole numbers, as torch.long")
+        if t_s.ndim > 2 or (t_s.ndim == 2 and t_s.shape[1] != 1) or t_s.numel() == 0:
+            raise ValueError(f"time steps have shape {tuple(t_s.shape)}; allowed is a 0-dim tensor, (B,) or (B, 1)")
+        if t_s.min() < 1 or t_s.max() > self.dmconfig.T:
+            raise ValueError(f"time steps {int(t_s.min())} to {int(t_s.max())}; allowed is 1 to T = {self.dmconfig.T}")
+        return t_s.reshape(-1).long()
+
+    def _check_images(self, images):
+        wanted = (self.dmconfig.num_channels, *self.dmconfig.input_dim)
+        if not torch.is_tensor(images) or not images.is_floating_point():
+            raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
+        if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
+            raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (B, {', '.join(map(str, wanted))})")
+
+    def _one_hot(self, conditions, batch, device):
+        """conditions as float rows (B, num_classes), or ValueError; batch: the B that the images have, if any."""
+        K = self.dmconfig.num_classes
+        if not torch.is_tensor(conditions):
+            raise ValueError(f"conditions are {type(conditions).__name__}; allowed is a tensor of labels (B,) or rows (B, {K})")
+        if conditions.ndim == 1 and not (conditions.is_floating_point() or conditions.dtype == torch.bool):
+            if conditions.numel() and (conditions.min() < 0 or conditions.max() >= K):
+                raise ValueError(f"labels {int(conditions.min())} to {int(conditions.max())}; allowed is 0 to {K - 1}")
+            rows = F.one_hot(conditions.long(), K)
+        elif conditions.ndim == 2 and conditions.shape[1] == K:
+            rows = conditions
+            if not ((rows == 0) | (rows == 1)).all() or not (rows.sum(1) == 1).all():
+                raise ValueError("one-hot rows hold one 1 each and 0 elsewhere; these do not")
+        else:
+            raise ValueError(
+                f"conditions are {conditions.dtype} of shape {tuple(conditions.shape)}; "
+                f"allowed are whole numbers (B,) from 0 to {K - 1}, or one-hot rows (B, {K})"
+            )
+        if len(rows) == 0 or batch not in (None, len(rows)):
+            raise ValueError(f"{len(rows)} conditions; allowed is one for each of {batch or 'one or more'} images")
+        return rows.to(device, torch.float32)
+
+
+@contextlib.contextmanager
+def _evaluating(network):
+    """The network in eval mode inside, every part of it in its own mode again afterwards, whatever happens."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
