@@ -1,0 +1,1 @@
+"""The engine that utils.py stands on."""

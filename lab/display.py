@@ -1,0 +1,103 @@
+"""What people look at: grids of images, loss curves, and the line that says how far a run is."""
+
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from tqdm import tqdm
+
+
+def grid(images, columns):
+    """Images (N, C, H, W) in [0, 1] as one picture (rows * H, columns * W, 3), row by row; empty places are black."""
+    images = torch.as_tensor(images).detach().float().cpu()
+    images = images.expand(-1, 3, -1, -1)  # (N, 3, H, W)
+    rows = -(-len(images) // columns)
+    empty = images.new_zeros(rows * columns - len(images), *images.shape[1:])
+    _, C, H, W = images.shape
+    cells = torch.cat([images, empty]).view(rows, columns, C, H, W)
+    return cells.permute(0, 3, 1, 4, 2).reshape(rows * H, columns * W, C).numpy()
+
+
+def grid_figure(images, columns, title, row_labels=None, column_labels=None, row_title=None, column_title=None):
+    """A figure of `grid(images, columns)`, a label for each row and column."""
+    picture = grid(images, columns)
+    rows = len(images) // columns
+    H, W = picture.shape[0] // rows, picture.shape[1] // columns
+    figure, axes = plt.subplots(figsize=(0.55 * columns * W / H + 0.9, 0.55 * rows + 0.9), layout="constrained")
+    axes.imshow(picture, interpolation="nearest")
+    axes.set_title(title)
+    axes.set_yticks((np.arange(rows) + 0.5) * H - 0.5, row_labels if row_labels is not None else [""] * rows)
+    axes.set_xticks((np.arange(columns) + 0.5) * W - 0.5, column_labels if column_labels is not None else [""] * columns)
+    axes.set_ylabel(row_title)
+    axes.set_xlabel(column_title)
+    axes.tick_params(length=0)
+    return figure
+
+
+def step_curve(losses, title="Noise loss while training"):
+    """A figure of the loss after each step, with its moving average."""
+    losses = np.asarray(losses)
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.semilogy(np.arange(1, len(losses) + 1), losses, color="tab:blue", alpha=0.35, label="each step")
+    width = max(1, len(losses) // 20)
+    if width > 1:
+        smooth = np.convolve(losses, np.ones(width) / width, mode="valid")
+        axes.semilogy(np.arange(width, len(losses) + 1), smooth, color="tab:blue", label=f"mean of {width} steps")
+    axes.set(title=title, xlabel="training step", ylabel="noise loss (mean squared error)")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return figure
+
+
+def epoch_curve(history, title):
+    """A figure of train and test loss against epochs; history: one dict an epoch, as lab.training keeps it."""
+    epochs = [row["epoch"] for row in history]
+    best = min(history, key=lambda row: row["test_noise_loss"])
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.semilogy(epochs, [row["train_noise_loss"] for row in history], "o-", ms=4, label="train (weights as they change)")
+    axes.semilogy(epochs, [row["test_noise_loss"] for row in history], "s-", ms=4, label="test (averaged weights)")
+    axes.plot(best["epoch"], best["test_noise_loss"], "*", ms=14, color="tab:red", label=f"best: {best['test_noise_loss']:.4f} after epoch {best['epoch']}")
+    axes.set(title=title, xlabel="epoch", ylabel="noise loss (mean squared error)")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
+    return figure
+
+
+class Reporter:
+    """Where a run says how it goes: lines that stay, and bars that leave nothing behind."""
+
+    def line(self, text):
+        print(text, flush=True)
+
+    def bar(self, total, unit, description):
+        """A progress bar that disappears when closed. Shown in a terminal and in a notebook, nowhere else."""
+        notebook = _notebook_line()
+        if notebook is None:
+            return tqdm(total=total, unit=unit, desc=description, leave=False, dynamic_ncols=True, disable=None)
+        return tqdm(total=total, unit=unit, desc=description, leave=False, ncols=90, mininterval=0.5, file=notebook)
+
+
+class _NotebookLine:
+    """A file that shows the last line written to it in one place of a notebook's output.
+
+    tqdm.notebook would leave a widget there, whose state is lost in a saved notebook: GitHub then refuses the page.
+    """
+
+    def __init__(self, display):
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+
+    def write(self, text):
+        self.handle.update({"text/plain": text.strip("\r\n ")}, raw=True)
+
+    def flush(self):
+        pass
+
+
+def _notebook_line():
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import display, get_ipython
+
+    return _NotebookLine(display.display) if hasattr(get_ipython(), "kernel") else None

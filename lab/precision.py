@@ -1,0 +1,31 @@
+"""Which floating-point format a device is built for."""
+
+import contextlib
+
+import torch
+
+
+def choose(device, precision="auto"):
+    """The dtype to compute in on `device`: what `precision` names or, for "auto", the fastest that its hardware has.
+
+    bfloat16 from compute capability 8.0 and on CPUs with AVX512-BF16 or AMX; float16 on older GPUs with tensor cores
+    (a T4 reports bfloat16 as supported, but emulates it); float32 elsewhere.
+    """
+    if precision != "auto":
+        return getattr(torch, precision)
+    device = torch.device(device)
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else torch.float32
+    if device.type == "cpu":
+        has = torch.cpu.get_capabilities()
+        return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+    return torch.float32
+
+
+def autocast(device, precision="auto"):
+    """A context in which convolutions and matrix products on `device` run in `choose(device, precision)`."""
+    dtype = choose(device, precision)
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=dtype)

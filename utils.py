@@ -1,0 +1,106 @@
+"""What the notebook calls: data, two checks, the full training, and pictures of what was learnt."""
+
+import dataclasses
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+
+from config import DMConfig
+from DDPM import ConditionalDDPM
+from lab import checkpoint, data, display, samplers, training
+
+EPOCH_STEPS = 20  # of the picture after each epoch; the pictures that count take all T
+
+
+def best_device():
+    """The fastest device that this machine has: CUDA, Apple's MPS or the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def make_dataloader(transform, batch_size, dir="./data", train=True, limit=None):
+    """Batches of MNIST, images (B, 1, 28, 28) and labels (B,); downloaded to `dir` where it must, verified, shuffled to train.
+
+    limit: serve only the first so many images. Raises ValueError for a batch_size or limit below 1, and
+    lab.data.DataError for damaged files.
+    """
+    return data.loader(data.mnist(transform, dir, train), batch_size, shuffle=train, limit=limit)
+
+
+def make_dataloader_cifar10(transform, batch_size, dir="./data", train=True, limit=None):
+    """Batches of CIFAR-10, images (B, 3, 32, 32) and labels (B,), in the same manner."""
+    return data.loader(data.cifar10(transform, dir, train), batch_size, shuffle=train, limit=limit)
+
+
+def check_forward(dataloader, dmconfig, device):
+    """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights."""
+    trainer = training.Trainer(_new_model(dmconfig, device), dataclasses.replace(dmconfig, epochs=1), len(dataloader), device)
+    with training.seeded(device, dmconfig.seed, "epoch", 1), display.Reporter().bar(len(dataloader.dataset), " images", "train") as bar:
+        losses = trainer.train_epoch(dataloader, bar)
+    display.step_curve(losses)
+    plt.show()
+    return trainer.averaged
+
+
+def check_sample(model, dmconfig, device):
+    """A figure of `model.sample`: one row a class, ten samples a row, guided by dmconfig.omega."""
+    return _class_figure(_sample_classes(model.to(device).eval(), dmconfig), dmconfig, f"{dmconfig.T} steps of sample, ω = {dmconfig.omega:g}")
+
+
+def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
+    """Train in full and keep the result in ./save/<exp_name>; an experiment that was interrupted goes on where it stopped.
+
+    There: best_checkpoint.pth (the lowest test loss), last_checkpoint.pth, log.csv, loss_curve.png, and
+    images/generate_epoch_<k>.png, drawn in a few steps of DDIM. A finished experiment prints its history and returns.
+    Returns the history, a dict an epoch. Raises ValueError where the experiment was trained with other settings, and,
+    with resume=False, where it exists at all.
+    """
+    if Path(exp_name).name != exp_name or exp_name in ("", ".", ".."):
+        raise ValueError(f"exp_name = {exp_name!r}; allowed is the name of a folder in ./save")
+    folder = Path("save") / exp_name
+    if not resume and (folder / "last_checkpoint.pth").exists():
+        raise ValueError(f"{folder} holds an experiment already; take another exp_name, delete that folder, or let it go on with resume=True")
+    device = best_device()
+
+    def picture(model):
+        images = samplers.ddim(model, _ten_of_each(dmconfig), dmconfig.omega, EPOCH_STEPS, torch.Generator().manual_seed(0))
+        return _class_figure(images, dmconfig, f"{EPOCH_STEPS} steps of DDIM, ω = {dmconfig.omega:g}")
+
+    return training.run(_new_model(dmconfig, device), dmconfig, folder, train_loader, test_loader, device, picture)
+
+
+def sample_images(config, checkpoint_path):
+    """The picture of `check_sample` from a checkpoint, by all T steps: an (H, W, 3) float array in [0, 1]."""
+    return display.grid(_sample_classes(load_model(checkpoint_path), config), columns=10)
+
+
+def load_model(checkpoint_path=None, device=None):
+    """A ConditionalDDPM in eval mode from a checkpoint; without a path, with the weights that ship with the project.
+
+    device: where it goes, by default the fastest there is. Raises lab.checkpoint.CheckpointError for a file that is no
+    checkpoint of this course.
+    """
+    device = device or best_device()
+    state = checkpoint.load(checkpoint_path, device)
+    model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device)
+    model.load_state_dict(state["model_state_dict"])
+    return model.eval()
+
+
+def _new_model(dmconfig, device):
+    with training.seeded(device, dmconfig.seed, "weights"):
+        return ConditionalDDPM(dmconfig)
+
+
+def _ten_of_each(dmconfig):
+    return torch.arange(dmconfig.num_classes).repeat_interleave(10)  # (10 num_classes,)
+
+
+def _sample_classes(model, dmconfig):
+    return model.sample(_ten_of_each(dmconfig).to(next(model.parameters()).device), dmconfig.omega)
+
+
+def _class_figure(images, dmconfig, title):
+    return display.grid_figure(images, 10, title, row_labels=range(dmconfig.num_classes), row_title="class")
