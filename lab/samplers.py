@@ -1,32 +1,156 @@
-"""Fast sampling: images in tens of steps instead of hundreds, from any model with a network and a scheduler."""
+"""Fast sampling: images in tens of steps instead of hundreds, from any model that has a network, a scheduler and a config."""
+
+import contextlib
+import math
+from collections import namedtuple
+from numbers import Real
 
 import torch
+import torch.nn.functional as F
 
+from config import MEAN, STD
 from lab.precision import autocast
 
-MEAN, STD = 0.1307, 0.3081  # a process image is (x - MEAN) / STD
+METHODS = ("ddpm", "ddim", "dpmpp", "unipc")
+
+Step = namedtuple("Step", "t x x_0")
+Step.__doc__ = "Where a trajectory stands: x = x_t at time t (0 at the end) and the image x_0 predicted on the way there, (B, C, H, W) each."
 
 
-@torch.no_grad()
-def ddim(model, labels, omega, steps, generator=None):
-    """Deterministic sampling over `steps` of the model's T time steps: eq. (12) with sigma = 0, Song et al. 2021, arXiv:2010.02502.
+def sample(model, labels, omega, *, method="dpmpp", steps=20, eta=0.0, guidance_interval=None, clip=False, generator=None):
+    """Images of the classes in `labels`, (B, C, H, W) in [0, 1]; the arguments are those of `trajectory`."""
+    for step in trajectory(model, labels, omega, method=method, steps=steps, eta=eta, guidance_interval=guidance_interval,
+                           clip=clip, generator=generator):  # fmt: skip
+        pass
+    return pixels(step.x)
 
-    labels: (B,). Returns (B, C, H, W) in [0, 1]; the network is used as it is, so put it into eval mode.
+
+def trajectory(model, labels, omega, *, method="dpmpp", steps=20, eta=0.0, guidance_interval=None, clip=False, generator=None):
+    """The way from noise to images: yields a Step for x_T and one after each of `steps` steps.
+
+    labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, the first of them T:
+      "ddpm"   the posterior of eq. (7), Ho et al. 2020, arXiv:2006.11239, from one of these time steps to the next
+      "ddim"   eq. (12), Song et al. 2021, arXiv:2010.02502, with `eta` times the posterior's noise
+      "dpmpp"  DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095, by diffusers
+      "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
+    guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
+    conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: keep each predicted x_0 in the range
+    of pixels. generator: a torch.Generator for all noise. Raises ValueError for anything else, before any work.
     """
-    config = model.dmconfig
-    device = next(model.network.parameters()).device
-    c = torch.nn.functional.one_hot(labels.to(device), config.num_classes).float()  # (B, num_classes)
-    both = torch.cat([c, torch.full_like(c, config.condition_mask_value)])
-    times = torch.linspace(config.T, 1, steps, device=device).round().long()  # (steps,)
-    alpha_bar = model.scheduler(times)["alpha_t_bar"].view(-1)  # (steps,)
-    after = torch.cat([alpha_bar[1:], alpha_bar.new_ones(1)])   # the last step lands on x_0
-    shape = (len(c), config.num_channels, *config.input_dim)
-    x = torch.randn(shape, generator=generator, device=generator.device if generator else device).to(device)
-    with autocast(device, getattr(config, "precision", "auto")):
-        for i, t in enumerate(times):
-            t = (t / config.T).expand(2 * len(c), 1, 1, 1)
-            eps_c, eps_u = model.network(torch.cat([x, x]), t, both).float().chunk(2)
-            eps = (1 + omega) * eps_c - omega * eps_u
-            x_0 = (x - (1 - alpha_bar[i]).sqrt() * eps) / alpha_bar[i].sqrt()
-            x = after[i].sqrt() * x_0 + (1 - after[i]).sqrt() * eps
+    _check(model, labels, omega, method, steps, eta, guidance_interval)
+    return _trajectory(model, labels, omega, method, steps, 1.0 if method == "ddpm" else eta, guidance_interval, clip, generator)
+
+
+def pixels(x):
+    """What a person sees of images of the process: (B, C, H, W) in [0, 1]."""
     return (x * STD + MEAN).clamp(0, 1)
+
+
+@contextlib.contextmanager
+def evaluating(network):
+    """The network in eval mode inside, every part of it in its own mode again afterwards, whatever happens."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _trajectory(model, labels, omega, method, steps, eta, guidance_interval, clip, generator):
+    config, device = model.dmconfig, next(model.network.parameters()).device
+    c = F.one_hot(labels.long(), config.num_classes).to(device, torch.float32)  # (B, num_classes)
+    times, alpha_bar = _times(model, steps, device)
+    low, high = guidance_interval or (0, math.inf)
+    levels = ((1 - alpha_bar) / alpha_bar).sqrt().tolist()  # sigma of each time: one wait for the device, before the loop
+    predict = _predictor(model, c, clip)
+    shape = (len(c), config.num_channels, *config.input_dim)
+
+    def noise():
+        return torch.randn(shape, generator=generator, device=generator.device if generator else device).to(device)
+
+    solver = None if method in ("ddpm", "ddim") else _solver(model, method, steps, device)
+    x = noise()  # x_T
+    yield Step(config.T, x, x)
+    for i, t in enumerate(times):
+        with torch.no_grad(), evaluating(model.network):  # not around the yield: the caller's state is its own
+            eps, x_0 = predict(x, t, alpha_bar[i], omega if low < levels[i] <= high else 0.0)
+            if solver:
+                x = solver.step(eps, solver.timesteps[i], x).prev_sample
+            else:
+                x = _ddim_step(eps, x_0, alpha_bar[i], alpha_bar[i + 1], eta, noise)
+        yield Step(times[i + 1] if i + 1 < steps else 0, x, x_0)
+
+
+def _times(model, steps, device):
+    """`steps` times from T downwards, evenly, and the alpha_bar of each and of the clean image: a list and (steps + 1,)."""
+    times = [round(model.dmconfig.T * (steps - i) / steps) for i in range(steps)]
+    alpha_bar = model.scheduler(torch.tensor(times, device=device))["alpha_t_bar"].reshape(-1)
+    return times, torch.cat([alpha_bar, alpha_bar.new_ones(1)])
+
+
+def _predictor(model, c, clip):
+    """A function of (x_t, t, alpha_bar_t, omega) that gives the guided noise and the x_0 it implies, (B, C, H, W) each."""
+    config = model.dmconfig
+    null = torch.full_like(c, config.condition_mask_value)
+
+    def predict(x, t, alpha_bar, omega):
+        asked = [(weight, rows) for weight, rows in ((1 + omega, c), (-omega, null)) if weight != 0]
+        weights, rows = zip(*asked)
+        n = len(asked)
+        with autocast(x.device, getattr(config, "precision", "auto")):
+            time = torch.full((n * len(x), 1, 1, 1), t / config.T, device=x.device)
+            halves = model.network(x.repeat(n, 1, 1, 1), time, torch.cat(rows)).float().chunk(n)
+        eps = sum(weight * half for weight, half in zip(weights, halves))
+        x_0 = (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+        if clip:
+            x_0 = x_0.clamp(-MEAN / STD, (1 - MEAN) / STD)
+            eps = (x - alpha_bar.sqrt() * x_0) / (1 - alpha_bar).sqrt()
+        return eps, x_0
+
+    return predict
+
+
+def _ddim_step(eps, x_0, alpha_bar, alpha_bar_next, eta, noise):
+    """From x_t to x_s, s < t. With eta = 1 it draws from the posterior q(x_s | x_t, x_0): sec. 4.1, Song et al. 2021."""
+    sigma = eta * ((1 - alpha_bar_next) / (1 - alpha_bar) * (1 - alpha_bar / alpha_bar_next)).sqrt()
+    x = alpha_bar_next.sqrt() * x_0 + (1 - alpha_bar_next - sigma**2).clamp(min=0).sqrt() * eps
+    return x + sigma * noise() if eta else x
+
+
+def _solver(model, method, steps, device):
+    """diffusers' scheduler for our own betas; its time t - 1 is our t."""
+    import diffusers
+
+    T = model.dmconfig.T
+    betas = model.scheduler(torch.arange(1, T + 1, device=device))["beta_t"].reshape(-1).cpu().numpy()
+    kinds = {"dpmpp": diffusers.DPMSolverMultistepScheduler, "unipc": diffusers.UniPCMultistepScheduler}
+    solver = kinds[method](num_train_timesteps=T, trained_betas=betas, timestep_spacing="trailing", final_sigmas_type="zero")
+    solver.set_timesteps(steps, device=device)
+    return solver
+
+
+def _check(model, labels, omega, method, steps, eta, guidance_interval):
+    config = model.dmconfig
+
+    def number(value):
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+    if method not in METHODS:
+        raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
+    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= config.T:
+        raise ValueError(f"steps = {steps!r}; allowed is a whole number from 1 to T = {config.T}")
+    if not number(omega):
+        raise ValueError(f"omega = {omega!r}; allowed is a finite number, as 2.0")
+    if not number(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):
+        raise ValueError(f"eta = {eta!r} with method {method!r}; allowed is 0 to 1, and only with 'ddim'")
+    if guidance_interval is not None:
+        pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
+        if not pair or not all(isinstance(v, Real) for v in guidance_interval) or not 0 <= guidance_interval[0] < guidance_interval[1]:
+            raise ValueError(f"guidance_interval = {guidance_interval!r}; allowed is (low, high) with 0 <= low < high, or None")
+    whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"labels are {labels!r}; allowed is a tensor (B,) of whole numbers")
+    if labels.min() < 0 or labels.max() >= config.num_classes:
+        raise ValueError(f"labels {int(labels.min())} to {int(labels.max())}; allowed is 0 to {config.num_classes - 1}")

@@ -1,0 +1,161 @@
+"""lab.samplers against diffusers, step by step under the same noise, and against what a stub's answers imply."""
+
+import math
+
+import diffusers
+import pytest
+import torch
+from torch import nn
+
+from config import MEAN, STD, DMConfig
+from lab import samplers
+
+T = 40
+
+
+class Answers(nn.Module):
+    """A network whose noise is a known function: slope * x + shift of the class asked for, shift 0.3 without one."""
+
+    def __init__(self, slope=0.6):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+        self.seen = []
+
+    def forward(self, x, t, c):
+        self.seen.append((t.reshape(-1)[0].item(), c))
+        shift = torch.where(c[:, 0] == -1, 0.3, c.argmax(1) / 10)
+        return self.slope * torch.tanh(x) * t + shift.view(-1, 1, 1, 1)
+
+
+class Model:
+    """What lab asks of a model, without ResUNet.py and DDPM.py."""
+
+    def __init__(self):
+        self.dmconfig, self.network = DMConfig(T=T, beta_1=1e-3, beta_T=0.2, input_dim=(4, 4), precision="float32"), Answers()
+
+    def scheduler(self, t):
+        beta = torch.linspace(1e-3, 0.2, T, dtype=torch.float64)
+        at = t.reshape(-1) - 1
+        values = {"beta_t": beta[at], "alpha_t_bar": (1 - beta).cumprod(0)[at]}
+        return {name: value.float().view(-1, 1, 1, 1) for name, value in values.items()}
+
+
+LABELS = torch.arange(10)
+BETAS = torch.linspace(1e-3, 0.2, T, dtype=torch.float64).numpy()
+
+
+def guided(model, x, t, omega):
+    def rows(c):
+        return model.network(x, torch.full((len(x), 1, 1, 1), t / T), c).detach()
+
+    return (1 + omega) * rows(torch.eye(10)[LABELS]) - omega * rows(torch.full((10, 10), -1.0))
+
+
+def theirs(model, method, steps, omega, eta, seed):
+    """The same trajectory by diffusers, which names our time t t - 1."""
+    kinds = {
+        "ddpm": lambda: diffusers.DDPMScheduler(T, trained_betas=BETAS, clip_sample=False, timestep_spacing="trailing"),
+        "ddim": lambda: diffusers.DDIMScheduler(T, trained_betas=BETAS, clip_sample=False, timestep_spacing="trailing"),
+        "dpmpp": lambda: diffusers.DPMSolverMultistepScheduler(
+            T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero"
+        ),
+        "unipc": lambda: diffusers.UniPCMultistepScheduler(
+            T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero"
+        ),
+    }
+    scheduler = kinds[method]()
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(10, 1, 4, 4, generator=generator)
+    extra = {"ddpm": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}.get(method, {})
+    yield x
+    for t in scheduler.timesteps:
+        x = scheduler.step(guided(model, x, int(t) + 1, omega), t, x, **extra).prev_sample
+        yield x
+
+
+@pytest.mark.parametrize("omega", [-1.0, 0.0, 2.0])
+@pytest.mark.parametrize("method, eta, steps", [("ddpm", 0, T), ("ddpm", 0, 10), ("ddim", 0, 10), ("ddim", 0.7, 10), ("ddim", 0, T),
+                                                ("dpmpp", 0, 10), ("dpmpp", 0, 20), ("unipc", 0, 10)])  # fmt: skip
+def test_each_step_is_that_of_diffusers(method, eta, steps, omega):
+    ours = list(samplers.trajectory(Model(), LABELS, omega, method=method, steps=steps, eta=eta, generator=torch.Generator().manual_seed(3)))
+    other = list(theirs(Model(), method, steps, omega, eta, 3))
+    assert len(ours) == len(other) == steps + 1
+    assert [step.t for step in ours] == [T, *[T - i * T // steps for i in range(1, steps)], 0]
+    for step, x in zip(ours, other):
+        torch.testing.assert_close(step.x, x, rtol=2e-5, atol=2e-5)  # float32, up to 40 steps
+
+
+def test_a_wrong_step_would_be_seen():
+    """The proof of the comparison above: other noise, guidance, eta or stride are all further away than its tolerance."""
+    ours = [s.x for s in samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=10, generator=torch.Generator().manual_seed(3))]
+    for wrong in (("ddim", 10, 2.0, 0, 4), ("ddim", 10, 1.0, 0, 3), ("ddim", 10, 2.0, 0.1, 3), ("ddim", 20, 2.0, 0, 3)):
+        assert (list(theirs(Model(), *wrong))[-1] - ours[-1]).abs().max() > 1e-2
+
+
+def test_eta_one_is_the_posterior():
+    a = samplers.sample(Model(), LABELS, 1.0, method="ddpm", steps=8, generator=torch.Generator().manual_seed(0))
+    b = samplers.sample(Model(), LABELS, 1.0, method="ddim", eta=1.0, steps=8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(a, b)
+
+
+def test_the_network_is_asked_once_a_step_and_only_for_what_has_weight():
+    for omega, rows in ((2.0, 20), (0.0, 10), (-1.0, 10)):
+        model = Model()
+        samplers.sample(model, LABELS, omega, method="ddim", steps=8)
+        assert [len(c) for _, c in model.network.seen] == [rows] * 8
+        assert [t for t, _ in model.network.seen] == pytest.approx([(8 - i) / 8 for i in range(8)])
+        assert (model.network.seen[0][1][-10:] == -1).all() == (omega != 0)
+
+
+def test_guidance_interval():
+    """Inside the interval guided, outside conditional and half the work; an interval of everything changes nothing."""
+    model = Model()
+    alpha_bar = model.scheduler(torch.arange(T, 0, -5))["alpha_t_bar"].flatten()
+    sigma = ((1 - alpha_bar) / alpha_bar).sqrt()  # of the eight times, falling
+    interval = (sigma[5].item() * 1.01, sigma[2].item() * 1.01)
+    inside = samplers.sample(model, LABELS, 2.0, method="ddim", steps=8, guidance_interval=interval, generator=torch.Generator().manual_seed(0))
+    assert [len(c) for _, c in model.network.seen] == [10, 10, 20, 20, 20, 10, 10, 10]
+    everywhere, always, never = (
+        samplers.sample(Model(), LABELS, omega, method="ddim", steps=8, guidance_interval=band, generator=torch.Generator().manual_seed(0))
+        for omega, band in ((2.0, (0, math.inf)), (2.0, None), (0.0, None))
+    )
+    assert torch.equal(everywhere, always)
+    assert not torch.allclose(inside, always) and not torch.allclose(inside, never)
+
+
+def test_clip_keeps_the_prediction_in_the_range_of_pixels():
+    low, high = -MEAN / STD, (1 - MEAN) / STD
+    free = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, generator=torch.Generator().manual_seed(0)))
+    kept = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, clip=True, generator=torch.Generator().manual_seed(0)))
+    assert max(step.x_0.max() for step in free[1:]) > high + 0.1
+    assert all(low - 1e-6 <= step.x_0.min() and step.x_0.max() <= high + 1e-6 for step in kept[1:])
+    torch.testing.assert_close(kept[-1].x, kept[-1].x_0)  # the last step lands on the prediction
+    torch.testing.assert_close(kept[1].x_0, free[1].x_0.clamp(low, high))
+
+
+def test_pixels_seed_and_mode():
+    model = Model()
+    model.network.train()
+    a, b, c = (samplers.sample(model, LABELS, 2.0, steps=8, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.allclose(a, c)
+    assert a.shape == (10, 1, 4, 4) and 0 <= a.min() and a.max() <= 1 and model.network.training and not a.requires_grad
+    torch.testing.assert_close(samplers.pixels(torch.tensor([-10.0, 0.0, 1.0, 10.0])), torch.tensor([0, MEAN, MEAN + STD, 1]))
+
+
+@pytest.mark.parametrize(
+    "wrong, word",
+    [
+        (dict(method="euler"), "dpmpp"), (dict(steps=0), "steps"), (dict(steps=T + 1), f"T = {T}"), (dict(steps=True), "steps"),
+        (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
+        (dict(guidance_interval=(2, 1)), "low < high"), (dict(guidance_interval=1), "guidance_interval"),
+        (dict(labels=torch.tensor([10])), "0 to 9"), (dict(labels=torch.tensor([-1])), "0 to 9"), (dict(labels=torch.eye(10)), "labels"),
+        (dict(labels=torch.tensor([], dtype=torch.long)), "labels"), (dict(labels=[1]), "labels"), (dict(labels=torch.tensor([1.0])), "labels"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_an_error_before_any_work(wrong, word):
+    model = Model()
+    arguments = {"labels": LABELS, "omega": 2.0, "steps": 8, **wrong}
+    with pytest.raises(ValueError, match=word):
+        samplers.sample(model, arguments.pop("labels"), arguments.pop("omega"), **arguments)
+    assert model.network.seen == []
