@@ -5,17 +5,14 @@ Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv:2207.12598.
 """
 
 import contextlib
-import math
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from config import MEAN, STD, is_finite
 from lab.precision import autocast
 from ResUNet import ConditionalUnet
-
-MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
 
 
 class ConditionalDDPM(nn.Module):
@@ -94,8 +91,9 @@ class ConditionalDDPM(nn.Module):
         Returns (B, C, H, W) in [0, 1]. Raises ValueError for other shapes, types, labels and an omega that is not finite.
         """
         T, mask_value = self.dmconfig.T, self.dmconfig.condition_mask_value
-        if isinstance(omega, bool) or not isinstance(omega, Real) or not math.isfinite(omega):
+        if not is_finite(omega):
             raise ValueError(f"omega = {omega!r}; allowed is a finite number, as 2.0")
+        omega = float(omega)
         device = next(self.network.parameters()).device
         c = self._one_hot(conditions, None, device)  # (B, num_classes)
         shape = (len(c), self.dmconfig.num_channels, *self.dmconfig.input_dim)
@@ -128,7 +126,7 @@ class ConditionalDDPM(nn.Module):
     def _time_steps(self, t_s):
         """t_s as (B,) whole numbers in 1 … T, or ValueError."""
         t_s = torch.as_tensor(t_s)
-        if t_s.is_floating_point() or t_s.is_complex() or t_s.dtype == torch.bool:
+        if not _is_whole(t_s):
             raise ValueError(f"time steps are {t_s.dtype}; allowed are whole numbers, as torch.long")
         if t_s.ndim > 2 or (t_s.ndim == 2 and t_s.shape[1] != 1) or t_s.numel() == 0:
             raise ValueError(f"time steps have shape {tuple(t_s.shape)}; allowed is a 0-dim tensor, (B,) or (B, 1)")
@@ -148,7 +146,7 @@ class ConditionalDDPM(nn.Module):
         K = self.dmconfig.num_classes
         if not torch.is_tensor(conditions):
             raise ValueError(f"conditions are {type(conditions).__name__}; allowed is a tensor of labels (B,) or rows (B, {K})")
-        if conditions.ndim == 1 and not (conditions.is_floating_point() or conditions.dtype == torch.bool):
+        if conditions.ndim == 1 and _is_whole(conditions):
             if conditions.numel() and (conditions.min() < 0 or conditions.max() >= K):
                 raise ValueError(f"labels {int(conditions.min())} to {int(conditions.max())}; allowed is 0 to {K - 1}")
             rows = F.one_hot(conditions.long(), K)
@@ -164,6 +162,10 @@ class ConditionalDDPM(nn.Module):
         if len(rows) == 0 or batch not in (None, len(rows)):
             raise ValueError(f"{len(rows)} conditions; allowed is one for each of {batch or 'one or more'} images")
         return rows.to(device, torch.float32)
+
+
+def _is_whole(tensor):
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import List, Tuple
 
+MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
+
 
 @dataclass
 class DMConfig:
@@ -37,7 +39,7 @@ class DMConfig:
         self._integer("condition_mask_value")
         self._integer("num_classes", 1)
         self._integer("T", 1)
-        self._real("beta_1", lambda v: 0 < v < 1, "a number with 0 < beta_1 <= beta_T < 1")
+        self._real("beta_1", lambda v: 1e-12 <= v < 1, "a number with 1e-12 <= beta_1 <= beta_T < 1")
         self._real("beta_T", lambda v: self.beta_1 <= v < 1, f"a number with beta_1 = {self.beta_1} <= beta_T < 1")
         self._real("mask_p", lambda v: 0 <= v <= 1, "a probability, 0 to 1")
         self._integer("num_feat", 8, multiple=8)
@@ -80,7 +82,7 @@ class DMConfig:
 
     def _real(self, name, fits, allowed):
         value = getattr(self, name)
-        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value) or not fits(value):
+        if not is_finite(value) or not fits(value):
             self._refuse(name, allowed)
         setattr(self, name, float(value))
 
@@ -97,6 +99,14 @@ class DMConfig:
         if not all(_is_integer(v) and v >= 1 for v in epochs) or epochs != sorted(epochs):
             self._refuse(name, "a list of epochs, each at least 1, in rising order; [] for none")
         return list(map(int, epochs))
+
+
+def is_finite(value):
+    """Whether a value is a finite real number, and no boolean passed as one."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float can hold
+        return False
 
 
 def _is_integer(value):
