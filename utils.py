@@ -7,8 +7,9 @@ import matplotlib.pyplot as plt
 import torch
 
 from config import DMConfig
-from DDPM import ConditionalDDPM
-from lab import checkpoint, data, display, samplers, training
+from lab import checkpoint, data, display, samplers, shipped, training
+
+__all__ = ["best_device", "make_dataloader", "make_dataloader_cifar10", "check_forward", "check_sample", "solver", "sample_images", "load_model"]
 
 EPOCH_STEPS = 20  # of the picture after each epoch; the pictures that count take all T
 
@@ -65,8 +66,10 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
     device = best_device()
 
     def picture(model):
-        images = samplers.ddim(model, _ten_of_each(dmconfig), dmconfig.omega, EPOCH_STEPS, torch.Generator().manual_seed(0))
-        return _class_figure(images, dmconfig, f"{EPOCH_STEPS} steps of DDIM, ω = {dmconfig.omega:g}")
+        steps = min(EPOCH_STEPS, dmconfig.T)
+        generator = torch.Generator().manual_seed(0)
+        images = samplers.sample(model, _ten_of_each(dmconfig), dmconfig.omega, method="ddim", steps=steps, generator=generator)
+        return _class_figure(images, dmconfig, f"{steps} steps of DDIM, ω = {dmconfig.omega:g}")
 
     return training.run(_new_model(dmconfig, device), dmconfig, folder, train_loader, test_loader, device, picture)
 
@@ -82,14 +85,18 @@ def load_model(checkpoint_path=None, device=None):
     device: where it goes, by default the fastest there is. Raises lab.checkpoint.CheckpointError for a file that is no
     checkpoint of this course.
     """
+    from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
+
     device = device or best_device()
-    state = checkpoint.load(checkpoint_path, device)
-    model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device)
+    state = checkpoint.load(checkpoint_path, device) if checkpoint_path else shipped.load(device=device)
+    model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
     model.load_state_dict(state["model_state_dict"])
     return model.eval()
 
 
 def _new_model(dmconfig, device):
+    from DDPM import ConditionalDDPM
+
     with training.seeded(device, dmconfig.seed, "weights"):
         return ConditionalDDPM(dmconfig)
 

@@ -75,10 +75,11 @@ class Loader:
     def to(self, device):
         """A loader with its tensors on `device`, or this one where they would fill more than half of the memory left."""
         device = torch.device(device)
-        if device.type == "cuda" and self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        if device == self.images.device or device.type == "cuda" and 4 * self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
             return self
         moved = copy.copy(self)
-        moved.images, moved.labels = self.images.to(device), self.labels.to(device)
+        moved.images, moved.labels = self.finish(self.images.to(device)), self.labels.to(device)
+        moved.finish = lambda images: images  # done: a GPU has the memory, and should not wait for small work
         return moved
 
     def __len__(self):
@@ -103,7 +104,7 @@ def loader(dataset, batch_size, shuffle, limit=None):
     dataset.data, dataset.targets = dataset.data[:limit], dataset.targets[:limit]
     first = dataset[0][0]
     if not torch.is_tensor(first):
-        raise ValueError(f"transform = {dataset.transform!r} gives {type(first).__name__}; let it end in tensors, as with transforms.ToTensor()")
+        raise ValueError(f"transform = {dataset.transform!r} gives {type(first).__name__}; allowed is one that gives tensors")
     if _is_deterministic(dataset.transform) and first.nbytes * len(dataset) <= KEPT_BYTES:
         return Loader(dataset, int(batch_size), shuffle)
     return torch.utils.data.DataLoader(dataset, int(batch_size), shuffle=shuffle)
@@ -174,7 +175,7 @@ def _whole(name, kind, dir, inside, files, method):
     """The folder that holds a set, each of its files verified, downloaded where it must; None where it is not to be had."""
     variable = f"{name}_DIR"
     named = os.environ.get(variable)
-    root = Path(named or dir).expanduser()
+    root = Path(named or dir).expanduser().absolute()
     folder = root / inside
     missing = [file for file in files if not (folder / file).is_file()]
     if missing and named:
@@ -233,5 +234,6 @@ def _verify(path, method, digest, otherwise):
     found = hashlib.new(method, content).hexdigest()
     if found != digest:
         raise DataError(
-            f"{path} is damaged: {len(content):,} bytes with {method} {found[:12]}…, expected {digest[:12]}…; copy a good one there{otherwise}"
+            f"{path} is damaged: {len(content):,} bytes with {method} {found[:12]}…, expected {digest[:12]}…; "
+            f"copy a good one there{otherwise}"
         )

@@ -1,11 +1,16 @@
 """What people look at: grids of images, loss curves, and the line that says how far a run is."""
 
+import os
 import sys
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
+
+SCALE = 4  # screen pixels a pixel, in pictures that are files
 
 
 def grid(images, columns):
@@ -19,10 +24,37 @@ def grid(images, columns):
     return cells.permute(0, 3, 1, 4, 2).reshape(rows * H, columns * W, C).numpy()
 
 
+def writable(path):
+    """`path` as a Path to which a picture can be written, or ValueError, before any work."""
+    path = Path(path)
+    if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
+        raise ValueError(f"{path}: allowed is a name that ends in .png, .jpg or .webp")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{path}: the folder {path.parent.resolve()} does not exist or cannot be written")
+    return path
+
+
+def save_picture(picture, path):
+    """Write an (H, W, 3) array in [0, 1] as an image file, SCALE times as large."""
+    _image(picture).save(path)
+
+
+def save_film(pictures, path, seconds=3.0):
+    """Write (H, W, 3) arrays in [0, 1] as a GIF that takes `seconds`, rests on the last, and begins again."""
+    frames = [_image(picture) for picture in pictures]
+    each = max(20, round(1000 * seconds / len(frames)))  # milliseconds; browsers slow anything faster down
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[each] * (len(frames) - 1) + [2000], loop=0)
+
+
+def _image(picture):
+    image = Image.fromarray((np.asarray(picture) * 255).round().astype(np.uint8))
+    return image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.NEAREST)
+
+
 def grid_figure(images, columns, title, row_labels=None, column_labels=None, row_title=None, column_title=None):
     """A figure of `grid(images, columns)`, a label for each row and column."""
     picture = grid(images, columns)
-    rows = len(images) // columns
+    rows = -(-len(images) // columns)
     H, W = picture.shape[0] // rows, picture.shape[1] // columns
     figure, axes = plt.subplots(figsize=(0.55 * columns * W / H + 0.9, 0.55 * rows + 0.9), layout="constrained")
     axes.imshow(picture, interpolation="nearest")
@@ -68,15 +100,18 @@ def epoch_curve(history, title):
 class Reporter:
     """Where a run says how it goes: lines that stay, and bars that leave nothing behind."""
 
+    def __init__(self):
+        self.place = None  # of the bars in a notebook's output: one for all, so that they leave one empty line
+
     def line(self, text):
         print(text, flush=True)
 
     def bar(self, total, unit, description):
         """A progress bar that disappears when closed. Shown in a terminal and in a notebook, nowhere else."""
-        notebook = _notebook_line()
-        if notebook is None:
+        self.place = self.place or _notebook_line()
+        if self.place is None:
             return tqdm(total=total, unit=unit, desc=description, leave=False, dynamic_ncols=True, disable=None)
-        return tqdm(total=total, unit=unit, desc=description, leave=False, ncols=90, mininterval=0.5, file=notebook)
+        return tqdm(total=total, unit=unit, desc=description, leave=False, ncols=90, mininterval=0.5, file=self.place)
 
 
 class _NotebookLine:

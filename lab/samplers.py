@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 import torch.nn.functional as F
 
-from config import MEAN, STD
+from config import MEAN, STD, is_finite
 from lab.precision import autocast
 
 METHODS = ("ddpm", "ddim", "dpmpp", "unipc")
@@ -133,17 +133,13 @@ def _solver(model, method, steps, device):
 
 def _check(model, labels, omega, method, steps, eta, guidance_interval):
     config = model.dmconfig
-
-    def number(value):
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= config.T:
         raise ValueError(f"steps = {steps!r}; allowed is a whole number from 1 to T = {config.T}")
-    if not number(omega):
+    if not is_finite(omega):
         raise ValueError(f"omega = {omega!r}; allowed is a finite number, as 2.0")
-    if not number(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):
+    if not is_finite(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):
         raise ValueError(f"eta = {eta!r} with method {method!r}; allowed is 0 to 1, and only with 'ddim'")
     if guidance_interval is not None:
         pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2

@@ -5,20 +5,23 @@ import csv
 import hashlib
 import io
 import math
+import random
+import shutil
 import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab import checkpoint, display
 from lab.precision import autocast, choose
 
 
 class TrainingError(Exception):
-    """A run that cannot go on: a loss that is no number, or an experiment in use; the message says what to do."""
+    """A run that cannot go on: a loss that is no number, an experiment in use, a full disk; the message says what to do."""
 
 
 class Trainer:
@@ -29,40 +32,42 @@ class Trainer:
     """
 
     def __init__(self, model, dmconfig, steps, device):
-        self.dmconfig, self.device = dmconfig, torch.device(device)
+        self.dmconfig, self.steps, self.device = dmconfig, steps, torch.device(device)
+        self.step = 0  # optimizer steps done
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.ema = AveragedModel(self.model, avg_fn=self._average, use_buffers=True)
+        self.ema = AveragedModel(self.model, multi_avg_fn=self._average, use_buffers=True)
         self.averaged = self.ema.module
         weights = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(weights, dmconfig.learning_rate, fused=self.device.type in ("cpu", "cuda"))
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: rate(dmconfig, step, steps))
         self.dtype = choose(self.device, dmconfig.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     def _average(self, averaged, weights, count):
-        decay = torch.clamp((1 + count) / (10 + count), max=self.dmconfig.ema_decay)  # warm-up: forget the random start
-        return torch.lerp(averaged.float(), weights.float(), 1 - decay).to(averaged.dtype)
+        count = int(self.ema.n_averaged)  # the same number, on the CPU: nothing waits for the device
+        decay = min((1 + count) / (10 + count), self.dmconfig.ema_decay)  # warm-up: forget the random start
+        get_ema_multi_avg_fn(decay)(averaged, weights, count)
+
+    @property
+    def learning_rate(self):
+        return self.dmconfig.learning_rate * rate(self.dmconfig, self.step, self.steps)
 
     def train_epoch(self, batches, bar):
         """One pass over `batches`; the loss of each step. Raises TrainingError where one is not finite."""
         self.model.train()
         losses = []
         for images, labels in batches:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate
             images, labels = images.to(self.device), labels.to(self.device)
             with autocast(self.device, self.dmconfig.precision):
                 loss = self.model(images, labels)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
             losses.append(loss.item())
-            if not math.isfinite(losses[-1]):
-                raise TrainingError(
-                    f"the loss is {losses[-1]} at step {self.schedule.last_epoch + 1}, with learning rate "
-                    f"{self.schedule.get_last_lr()[0]:.2g} in {str(self.dtype)[6:]}; the last good checkpoint stays. "
-                    "Try a smaller learning_rate, or precision='float32'"
-                )
+            self._check("loss", losses[-1], self.step + 1)
             self.scaler.step(self.optimizer)
             self.scaler.update()
-            self.schedule.step()
+            self.step += 1
             self.ema.update_parameters(self.model)
             bar.update(len(images))
             bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
@@ -70,7 +75,10 @@ class Trainer:
 
     @torch.no_grad()
     def test(self, batches, bar):
-        """The mean noise loss of the averaged model, with the same noise and time steps each time it is asked."""
+        """The mean noise loss of the averaged model, with the same noise and time steps each time it is asked.
+
+        Raises TrainingError where it is not finite.
+        """
         self.averaged.eval()
         total = count = 0
         with seeded(self.device, "test"), autocast(self.device, self.dmconfig.precision):
@@ -78,7 +86,15 @@ class Trainer:
                 loss = self.averaged(images.to(self.device), labels.to(self.device))
                 total, count = total + loss.item() * len(images), count + len(images)
                 bar.update(len(images))
+        self._check("test loss", total / count, self.step)
         return total / count
+
+    def _check(self, name, loss, step):
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the {name} is {loss} at step {step}, with learning rate {self.optimizer.param_groups[0]['lr']:.2g} "
+                f"in {str(self.dtype)[6:]}; the last good checkpoint stays. Try a smaller learning_rate or lr_cycle, or precision='float32'"
+            )
 
     def state_dict(self):
         return {
@@ -86,7 +102,7 @@ class Trainer:
             "optimizer_state_dict": self.optimizer.state_dict(),
             "raw_model_state_dict": self.model.state_dict(),
             "n_averaged": self.ema.n_averaged,
-            "step": self.schedule.last_epoch,
+            "step": self.step,
             "scaler": self.scaler.state_dict(),
         }
 
@@ -95,8 +111,9 @@ class Trainer:
         self.model.load_state_dict(state["raw_model_state_dict"])
         self.optimizer.load_state_dict(state["optimizer_state_dict"])
         self.ema.n_averaged.copy_(state["n_averaged"])
-        self.schedule.last_epoch = state["step"]
-        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
+        if state["scaler"]:  # empty where the earlier part ran in another precision
+            self.scaler.load_state_dict(state["scaler"])
 
 
 def rate(dmconfig, step, steps):
@@ -116,10 +133,18 @@ def rate(dmconfig, step, steps):
 def seeded(device, *names):
     """Random numbers that depend on `names` alone inside; the ones outside go on as if nothing had been drawn."""
     device = torch.device(device)
-    with torch.random.fork_rng([torch.cuda.current_device()] if device.type == "cuda" else []):
-        digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:7], "big"))
-        yield
+    devices = [] if device.type == "cpu" else [torch.accelerator.current_device_index() if device.index is None else device.index]
+    others = random.getstate(), np.random.get_state()  # for transforms that draw from these
+    seed = int.from_bytes(hashlib.sha256("/".join(map(str, names)).encode()).digest()[:7], "big")
+    with torch.random.fork_rng(devices, device_type=device.type):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(others[0])
+            np.random.set_state(others[1])
 
 
 def run(model, dmconfig, folder, train_loader, test_loader, device, picture, reporter=None):
@@ -127,39 +152,54 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
 
     picture(model) is a figure of samples, drawn with the averaged model after each epoch. Returns the history, a dict an
     epoch. Random numbers depend on dmconfig.seed and the epoch alone, so a run that is killed and continued ends
-    with the same weights, on a CPU to the bit. Raises ValueError where `folder` holds a run with other settings.
+    with the same weights, on a CPU to the bit. Raises ValueError where `folder` holds a run with other settings, and
+    TrainingError where another process trains there, the disk has no room, or a loss is not finite.
     """
     folder, reporter = Path(folder), reporter or display.Reporter()
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     with _alone(folder):
+        _check_room(folder, model)
         train_loader, test_loader = (x.to(device) if hasattr(x, "to") else x for x in (train_loader, test_loader))
         trainer = Trainer(model, dmconfig, len(train_loader), device)
         data = {"train": _describe(train_loader), "test": _describe(test_loader)}
         history = _resume(trainer, folder / "last_checkpoint.pth", data, reporter)
+        if history:
+            _log(folder, history)  # a run that stopped after its checkpoint may not have come to these two
+            _draw(picture, trainer, folder, len(history), again=False)
         for epoch in range(len(history) + 1, dmconfig.epochs + 1):
             reporter.line(f"epoch {epoch}/{dmconfig.epochs}")
             history.append(_epoch(trainer, epoch, train_loader, test_loader, reporter))
             reporter.line(_result(history[-1]))
-            _save_figure(picture(trainer.averaged), folder / "images" / f"generate_epoch_{epoch}.png")
             _keep(trainer, folder, history, data)
+            _draw(picture, trainer, folder, epoch)
         return history
 
 
 @contextlib.contextmanager
 def _alone(folder):
-    """The only process that trains in `folder`; the lock of a process that died is free."""
+    """`folder`, made where it must be, for the only process that trains in it; the lock of a process that died is free."""
     try:
+        (folder / "images").mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0).acquire()
     except Timeout:
         raise TrainingError(f"another process is training {folder}; wait for it, or take another experiment name") from None
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written ({error}); take another experiment name, or run in another folder") from error
     with lock:
         yield
+
+
+def _check_room(folder, model):
+    """Better now than after an epoch: room for both checkpoints, of four and three times the weights, and one being written."""
+    needed = 11 * sum(tensor.nbytes for tensor in model.state_dict().values())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainingError(f"{folder} has {free / 1e6:.0f} MB free, its checkpoints need {needed / 1e6:.0f} MB; make room there")
 
 
 def _epoch(trainer, epoch, train_loader, test_loader, reporter):
     started = time.perf_counter()
     images = len(train_loader.dataset)
-    rate_now = trainer.schedule.get_last_lr()[0]
+    learning_rate = trainer.learning_rate
     with seeded(trainer.device, trainer.dmconfig.seed, "epoch", epoch), reporter.bar(images, " images", "train") as bar:
         losses = trainer.train_epoch(train_loader, bar)
     trained = time.perf_counter()
@@ -169,7 +209,7 @@ def _epoch(trainer, epoch, train_loader, test_loader, reporter):
         "epoch": epoch,
         "train_noise_loss": sum(losses) / len(losses),
         "test_noise_loss": test_loss,
-        "learning_rate": rate_now,
+        "learning_rate": learning_rate,
         "images_per_second": images / (trained - started),
         "seconds": time.perf_counter() - started,
     }
@@ -180,17 +220,29 @@ def _result(row):
 
 
 def _keep(trainer, folder, history, data):
-    """The checkpoints, the log and the curve after an epoch; the best first, so that `last` never speaks of one that is not there."""
+    """The checkpoints and the log after an epoch; the best first, so that `last` never speaks of one that is not there."""
     state = {"epoch": len(history), "dmconfig": trainer.dmconfig.to_dict(), "history": history, "data": data, **trainer.state_dict()}
     if history[-1] == min(history, key=lambda row: row["test_noise_loss"]):
         checkpoint.save(folder / "best_checkpoint.pth", {key: state[key] for key in (*checkpoint.KEYS, "history", "data")})
     checkpoint.save(folder / "last_checkpoint.pth", state)
+    _log(folder, history)
+
+
+def _log(folder, history):
+    """The history as a table and as a picture."""
     table = io.StringIO()
-    writer = csv.DictWriter(table, history[0].keys())
+    writer = csv.DictWriter(table, history[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
     checkpoint.write_text(folder / "log.csv", table.getvalue())
     _save_figure(display.epoch_curve(history, f"Training of {folder.name}"), folder / "loss_curve.png")
+
+
+def _draw(picture, trainer, folder, epoch, again=True):
+    path = folder / "images" / f"generate_epoch_{epoch}.png"
+    if again or not path.exists():
+        trainer.averaged.eval()
+        _save_figure(picture(trainer.averaged), path)
 
 
 def _save_figure(figure, path):
@@ -202,11 +254,15 @@ def _resume(trainer, path, data, reporter):
     """Put an earlier run's state into the trainer, print what it had reached, and return its history."""
     if not path.exists():
         return []
-    state = checkpoint.load(path, trainer.device)
-    now, then = {**trainer.dmconfig.to_dict(), "data": data}, {**state["dmconfig"], "data": state["data"]}
-    differing = [f"{key} was {then.get(key)!r}, is {now.get(key)!r}" for key in now if now[key] != then.get(key)]
+    state = checkpoint.load(path, trainer.device, (*checkpoint.KEYS, "history", "data", *trainer.state_dict()))
+    settings = type(trainer.dmconfig).from_dict(state["dmconfig"]).to_dict()  # one that is younger than the run has its default
+    then = {**settings, "data": state["data"], "steps an epoch": state["step"] // state["epoch"]}
+    now = {**trainer.dmconfig.to_dict(), "data": data, "steps an epoch": trainer.steps}
+    differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in now if now[key] != then[key]]
     if differing:
-        raise ValueError(f"{path.parent} holds a run with other settings: {'; '.join(differing)}. Take another experiment name, or delete that folder")
+        raise ValueError(
+            f"{path.parent} holds a run with other settings: {'; '.join(differing)}. Take another experiment name, or delete that folder"
+        )
     trainer.load_state_dict(state)
     for row in state["history"]:
         reporter.line(f"epoch {row['epoch']}/{trainer.dmconfig.epochs}")
