@@ -1,0 +1,82 @@
+"""The notebook: complete, committed as it ran, and running with its small preset."""
+
+import re
+import shutil
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[1]
+SECTIONS = [
+    "Setup", "What a diffusion model is", "Training and sampling", "Classifier-free guidance", "Settings", "Data",
+    "1. Denoising network (6 points)", "2. Conditional DDPM", "2.1 Variance schedule (4 points)", "2.2 Training (6 points)",
+    "2.3 Sampling (6 points)", "2.4 Full training (8 points)", "2.5 Guidance weight (3 points)", "2.6 Customise (5 points)", "Hand in",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def notebook():
+    return nbformat.read(ROOT / "ConditionalDDPM.ipynb", as_version=4)
+
+
+def outputs(notebook):
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def losses(notebook):
+    """The test loss after each epoch, as the solver printed it."""
+    return [float(value) for value in re.findall(r"test_noise_loss = ([\d.]+)", texts(notebook))]
+
+
+def texts(notebook):
+    return "".join(output.get("text", "") for output in outputs(notebook))
+
+
+def test_sections_stand_in_order_and_make_forty_points(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert re.findall(r"^##+ (.*)$", text, re.M) == SECTIONS
+    points = re.findall(r"\((\d+) points?\)", text)
+    assert sum(map(int, points)) == 40, points
+
+
+def test_every_check_names_the_tests_that_say_more(notebook):
+    source = "\n".join(cell.source for cell in notebook.cells)
+    for section in ("network", "scheduler", "forward", "sample"):
+        assert f"pytest -k {section}" in source
+
+
+def test_committed_as_it_ran(notebook):
+    """Every cell executed in order, without error, widget, warning or a path of one machine, and small enough to open."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    assert all(output.output_type != "error" and output.get("name") != "stderr" for output in outputs(notebook))
+    assert "widgets" not in notebook.metadata and "widget-view" not in str(outputs(notebook))
+    path = ROOT / "ConditionalDDPM.ipynb"
+    assert path.stat().st_size < 4_000_000
+    assert not re.search(r"(?<![\w.])/(?:root|home/\w+|work)/\w", path.read_text())
+
+
+def test_committed_with_real_digits_and_a_right_schedule(notebook):
+    said = texts(notebook)
+    assert re.search(r"(20|60),000 images to train, 10,000 to test", said)
+    assert said.count("  ok\n") == 7 and "WRONG" not in said
+    assert 0 < min(losses(notebook)) < 0.065, "digits can be read from about here on"
+
+
+@pytest.mark.slow
+def test_runs_with_its_small_preset(tmp_path):
+    """As a newcomer's `jupyter execute`, in a copy without any earlier run, in under ten minutes."""
+    for name in ("config.py", "ResUNet.py", "DDPM.py", "utils.py", "lab", "pics"):
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
+    notebook = nbformat.read(ROOT / "ConditionalDDPM.ipynb", as_version=4)
+    started = time.monotonic()
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert time.monotonic() - started < 600
+    figures = [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+    assert len(figures) == 13, "five drawings and eight plots"
+    said = texts(notebook)
+    assert said.count("  ok\n") == 7 and "widgets" not in notebook.metadata
+    assert min(losses(notebook)) < 0.1  # predicting no noise costs 1
