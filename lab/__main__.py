@@ -1,0 +1,139 @@
+"""The command line of the engine: python -m lab train | sample | embeddings | ship."""
+
+import argparse
+import dataclasses
+import sys
+
+import torch
+from torchvision import transforms
+
+from config import MEAN, STD, DMConfig
+from lab import bench, checkpoint, display, samplers, shipped
+from lab.data import DataError
+from lab.training import TrainingError
+from utils import best_device, load_model, make_dataloader, solver
+
+BATCH = 500  # digits drawn at once
+ROW = 20     # digits of a string on one line
+
+
+def train(arguments):
+    """Train in full, as the notebook's solver does."""
+    settings = {name: value for name, value in vars(arguments).items() if name in SETTINGS and value is not None}
+    dmconfig = DMConfig(**settings)
+    solver(dmconfig, arguments.name, *_loaders(dmconfig.batch_size, arguments.images), resume=arguments.resume)
+
+
+def sample(arguments):
+    """Draw the digits asked for and write them as one picture, and as a film with --gif."""
+    model = load_model(arguments.checkpoint)
+    labels = _labels(arguments, model.dmconfig.num_classes)
+    out = display.writable(arguments.out)
+    generator = torch.Generator().manual_seed(arguments.seed)
+    columns = arguments.grid or min(ROW, len(labels))
+    omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
+    frames = []  # for each batch, the images after each step
+    for part in labels.split(BATCH):
+        steps = samplers.trajectory(model, part, omega, method=arguments.method, steps=arguments.steps, generator=generator)
+        kept = [samplers.pixels(step.x).cpu() for step in steps]
+        frames.append(kept if arguments.gif else kept[-1:])
+    pictures = [display.grid(torch.cat(batches), columns) for batches in zip(*frames)]
+    display.save_picture(pictures[-1], out)
+    if arguments.gif:
+        display.save_film(pictures, out.with_suffix(".gif"))
+
+
+def embeddings(arguments):
+    """Train the network with its embedding blocks trained and frozen, and print the test losses of both."""
+    from DDPM import ConditionalDDPM
+    from ResUNet import ConditionalUnet
+
+    def frozen(dmconfig):
+        model = ConditionalDDPM(dmconfig)
+        model.network = ConditionalUnet(dmconfig.num_channels, dmconfig.num_feat, dmconfig.num_classes, freeze_embeddings=True)
+        return model
+
+    dmconfig = DMConfig(num_feat=arguments.num_feat, epochs=arguments.epochs, batch_size=arguments.batch_size)
+    makers = {"trained": ConditionalDDPM, "frozen": frozen}
+    loaders = _loaders(dmconfig.batch_size, arguments.images)
+    print(bench.table(bench.compare(makers, dmconfig, *loaders, arguments.seeds, best_device())))
+
+
+def ship(arguments):
+    """Make a checkpoint's averaged weights the ones that ship with the project."""
+    shipped.save(shipped.FOLDER / "digits.safetensors", checkpoint.load(arguments.checkpoint))
+
+
+def _loaders(batch_size, images):
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    return [make_dataloader(transform, batch_size, train=part, limit=images) for part in (True, False)]
+
+
+def _labels(arguments, num_classes):
+    """The labels to draw, (N,), from a string of digits; with --grid, so many of each, all classes where none is named."""
+    text = arguments.digits or arguments.label or ""
+    if not text and not arguments.grid:
+        raise ValueError("no digits to draw; name them, as in: python -m lab sample 2026, or ask for --grid 10")
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError(f"{text!r} holds something else than the digits 0 to 9")
+    if arguments.grid is not None and arguments.grid < 1:
+        raise ValueError(f"--grid {arguments.grid}; allowed is a whole number of at least 1")
+    labels = [int(digit) for digit in text] or list(range(num_classes))
+    if max(labels) >= num_classes:
+        raise ValueError(f"the model has no class {max(labels)}; it draws 0 to {num_classes - 1}")
+    labels = torch.tensor(labels)
+    return labels.repeat_interleave(arguments.grid) if arguments.grid else labels
+
+
+SETTINGS = {field.name: field for field in dataclasses.fields(DMConfig) if field.type in (int, float, str)}
+
+
+def parser():
+    main = argparse.ArgumentParser(prog="python -m lab", description="The engine of the course.")
+    commands = main.add_subparsers(required=True, metavar="command")
+
+    command = commands.add_parser("train", help="train a network, everything kept in ./save/NAME", description=train.__doc__)
+    command.add_argument("name", help="of the experiment")
+    command.add_argument("--resume", action="store_true", help="go on with an experiment that was interrupted")
+    command.add_argument("--images", type=int, help="use the first so many images (default: all)")
+    for name, field in SETTINGS.items():
+        command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=field.type, help=f"default: {field.default}")
+    command.set_defaults(run=train)
+
+    command = commands.add_parser("sample", help="draw digits", description=sample.__doc__)
+    command.add_argument("digits", nargs="?", help="drawn in this order, as 0123456789")
+    command.add_argument("--label", help="the same as digits")
+    command.add_argument("--grid", type=int, metavar="N", help="N of each class, a row a class")
+    command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
+    command.add_argument("--method", choices=samplers.METHODS, default="dpmpp")
+    command.add_argument("--steps", type=int, default=20)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
+    command.add_argument("--gif", action="store_true", help="write a film of the denoising beside the picture")
+    command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")
+    command.set_defaults(run=sample)
+
+    command = commands.add_parser("embeddings", help="compare trained with frozen embedding blocks", description=embeddings.__doc__)
+    command.add_argument("--images", type=int, help="train and test on the first so many images (default: all)")
+    command.add_argument("--seeds", type=int, default=3)
+    command.add_argument("--num-feat", type=int, default=64)
+    command.add_argument("--epochs", type=int, default=1)
+    command.add_argument("--batch-size", type=int, default=256)
+    command.set_defaults(run=embeddings)
+
+    command = commands.add_parser("ship", help="make a checkpoint's weights the ones that ship", description=ship.__doc__)
+    command.add_argument("checkpoint", help="a best_checkpoint.pth")
+    command.set_defaults(run=ship)
+    return main
+
+
+def main(arguments=None):
+    parsed = parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except (ValueError, OSError, checkpoint.CheckpointError, DataError, TrainingError) as error:
+        sys.exit(f"python -m lab: {error}")
+
+
+if __name__ == "__main__":
+    main()
