@@ -136,12 +136,13 @@ class ConditionalUnet(nn.Module):
         temb2 = self.timeembed2(t)[:, :, None, None]       # (B, n_feat, 1, 1)
         cemb1 = self.conditionembed1(c)[:, :, None, None]  # (B, 2 n_feat, 1, 1)
         cemb2 = self.conditionembed2(c)[:, :, None, None]  # (B, n_feat, 1, 1)
-
-        down0 = self.init_conv(x)                                 # (B, n_feat, 28, 28)
+        ### BEGIN SOLUTION
+        down0 = self.init_conv(x)                                    # (B, n_feat, 28, 28)
         down1 = self.fusion1(self.downblock1(down0), temb2, cemb2)   # (B, n_feat, 14, 14)
         down2 = self.fusion2(self.downblock2(down1), temb1, cemb1)   # (B, 2 n_feat, 7, 7)
-        vector = self.to_vec(down2)                               # (B, 2 n_feat, 1, 1)
-        up0 = self.upblock0(vector)                               # (B, 2 n_feat, 7, 7)
+        vector = self.to_vec(down2)                                  # (B, 2 n_feat, 1, 1)
+        up0 = self.upblock0(vector)                                  # (B, 2 n_feat, 7, 7)
         up1 = self.fusion3(self.upblock1(up0, down2), temb2, cemb2)  # (B, n_feat, 14, 14)
         up2 = self.fusion4(self.upblock2(up1, down1), temb2, cemb2)  # (B, n_feat, 28, 28)
-        return self.outblock(torch.cat([up2, down0], dim=1))      # (B, C, 28, 28)
+        return self.outblock(torch.cat([up2, down0], dim=1))         # (B, C, 28, 28)
+        ### END SOLUTION

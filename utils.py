@@ -37,9 +37,10 @@ def make_dataloader_cifar10(transform, batch_size, dir="./data", train=True, lim
 
 def check_forward(dataloader, dmconfig, device):
     """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights."""
-    trainer = training.Trainer(_new_model(dmconfig, device), dataclasses.replace(dmconfig, epochs=1), len(dataloader), device)
+    one_epoch = dataclasses.replace(dmconfig, epochs=1)
+    trainer = training.Trainer(_new_model(dmconfig, device), one_epoch, len(dataloader), device)
     with training.seeded(device, dmconfig.seed, "epoch", 1), display.Reporter().bar(len(dataloader.dataset), " images", "train") as bar:
-        losses = trainer.train_epoch(dataloader, bar)
+        losses = trainer.train_epoch(training.placed(dataloader, device), bar)
     display.step_curve(losses)
     plt.show()
     return trainer.averaged

@@ -129,6 +129,11 @@ def rate(dmconfig, step, steps):
     return decay * dmconfig.lr_cycle * (1 + math.cos(math.pi * min(1, (step - warm) / (total - warm)))) / 2
 
 
+def placed(loader, device):
+    """A loader that can hold its images on the device does so; any other stays as it is."""
+    return loader.to(device) if hasattr(loader, "to") else loader
+
+
 @contextlib.contextmanager
 def seeded(device, *names):
     """Random numbers that depend on `names` alone inside; the ones outside go on as if nothing had been drawn."""
@@ -158,7 +163,7 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
     folder, reporter = Path(folder), reporter or display.Reporter()
     with _alone(folder):
         _check_room(folder, model)
-        train_loader, test_loader = (x.to(device) if hasattr(x, "to") else x for x in (train_loader, test_loader))
+        train_loader, test_loader = placed(train_loader, device), placed(test_loader, device)
         trainer = Trainer(model, dmconfig, len(train_loader), device)
         data = {"train": _describe(train_loader), "test": _describe(test_loader)}
         history = _resume(trainer, folder / "last_checkpoint.pth", data, reporter)

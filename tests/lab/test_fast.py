@@ -99,7 +99,7 @@ def test_eta_one_is_the_posterior():
     assert torch.equal(a, b)
 
 
-def test_the_network_is_asked_once_a_step_and_only_for_what_has_weight():
+def test_asks_once_a_step_and_only_for_what_has_weight():
     for omega, rows in ((2.0, 20), (0.0, 10), (-1.0, 10)):
         model = Model()
         samplers.sample(model, LABELS, omega, method="ddim", steps=8)
