@@ -496,7 +496,7 @@ OTHER_PROCESS = """
 
 """
 WHOLE_CLASS = (
-    PROCESS[PROCESS.index("class ConditionalDDPM") : PROCESS.index("@contextlib.contextmanager")],
+    PROCESS[PROCESS.index("class ConditionalDDPM") : PROCESS.index("def _is_whole")],
     textwrap.dedent(OTHER_PROCESS).lstrip(),
 )
 
@@ -667,7 +667,7 @@ RIGHT = [
             )
         ],
     ),
-    ("sample", "mode left to the caller", [("with _evaluating(self.network), autocast(", "with autocast(")]),
+    ("sample", "mode left to the caller", [("with evaluating(self.network), autocast(", "with autocast(")]),
     (
         "sample",
         "labels only",
