@@ -137,3 +137,17 @@ def build(DDPM, network, **settings):
 
     model.scheduler = lent
     return model
+
+
+def check_each(DDPM, settings, *checks):
+    """Run checks of a section under other settings than the default; a failure says what that hints at."""
+    for check in checks:
+        try:
+            check(DDPM, **settings)
+        except NotImplementedError:
+            raise
+        except Exception as error:
+            raise AssertionError(
+                f"With {settings}: {error} If the default settings pass, something is written into the code "
+                "that should come from dmconfig or from the images' shape."
+            ) from None

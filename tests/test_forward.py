@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import Stub, array, asked_outside, build, named, schedule
+from helpers import Stub, array, asked_outside, build, check_each, named, schedule
 
 from DDPM import ConditionalDDPM
 
@@ -284,16 +284,7 @@ def check_mask_rate(DDPM, p):
 
 def check_other_settings(DDPM):
     """Nothing of the default settings is written into the code: three channels, 8 x 12 pixels, 7 classes, other steps."""
-    for check in (check_noisy_image, check_time, check_conditions, check_loss):
-        try:
-            check(DDPM, **OTHER)
-        except NotImplementedError:
-            raise
-        except Exception as error:
-            raise AssertionError(
-                f"With {OTHER}: {error} If the default settings pass, something is written into the code "
-                f"that should come from dmconfig or from the images' shape."
-            ) from None
+    check_each(DDPM, OTHER, check_noisy_image, check_time, check_conditions, check_loss)
 
 
 CHECKS = [

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MEAN, STD, Stub, array, asked_outside, build, named, schedule
+from helpers import MEAN, STD, Stub, array, asked_outside, build, check_each, named, schedule
 
 from DDPM import ConditionalDDPM
 
@@ -403,15 +403,7 @@ def check_against_diffusers(DDPM):
 
 def check_other_settings(DDPM):
     """Nothing of the default settings is written into the code: three channels, 8 x 12 pixels, 7 classes, other steps."""
-    for check in (check_images, check_times, check_conditions, lambda DDPM, **s: check_steps(DDPM, 1.0, **s), check_last_step):
-        try:
-            check(DDPM, **OTHER)
-        except NotImplementedError:
-            raise
-        except Exception as error:
-            raise AssertionError(
-                f"With {OTHER}: {error} If the default settings pass, something is written into the code that should come from dmconfig."
-            ) from None
+    check_each(DDPM, OTHER, check_images, check_times, check_conditions, lambda DDPM, **s: check_steps(DDPM, 1.0, **s), check_last_step)
 
 
 CHECKS = [
