@@ -98,19 +98,21 @@ def epoch_curve(history, title):
 
 
 class Reporter:
-    """Where a run says how it goes: lines that stay, and bars that leave nothing behind."""
+    """Where a run says how it goes: lines that stay, and bars that leave nothing behind. A silent one says nothing."""
 
-    def __init__(self):
+    def __init__(self, silent=False):
+        self.silent = silent
         self.place = None  # of the bars in a notebook's output: one for all, so that they leave one empty line
 
     def line(self, text):
-        print(text, flush=True)
+        if not self.silent:
+            print(text, flush=True)
 
     def bar(self, total, unit, description):
         """A progress bar that disappears when closed. Shown in a terminal and in a notebook, nowhere else."""
         self.place = self.place or _notebook_line()
-        if self.place is None:
-            return tqdm(total=total, unit=unit, desc=description, leave=False, dynamic_ncols=True, disable=None)
+        if self.place is None or self.silent:
+            return tqdm(total=total, unit=unit, desc=description, leave=False, dynamic_ncols=True, disable=self.silent or None)
         return tqdm(total=total, unit=unit, desc=description, leave=False, ncols=90, mininterval=0.5, file=self.place)
 
 

@@ -1,0 +1,39 @@
+"""One of the processes of a training run, for test_processes.py: torchrun worker.py FOLDER."""
+
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
+
+import torch
+from conftest import Bar, Toy, batches, settings, toy, train
+
+from lab import training
+
+folder = Path(sys.argv[1])
+
+
+class Remembering(Toy):
+    """A toy that keeps what it was trained with: images, labels, noise."""
+
+    def forward(self, images, labels):
+        keep = lambda network, inputs: self.seen.append((images, labels, inputs[0] - images))
+        with self.network.register_forward_pre_hook(keep):
+            return super().forward(images, labels)
+
+
+def epoch_by_epoch():
+    """Two epochs; what this process was given in each, and all that it holds at the end."""
+    model, seen = toy(settings(), Remembering), []
+    trainer = training.Trainer(model, settings(), 4, "cpu")
+    for epoch in (1, 2):
+        model.seen, bar = [], Bar()
+        with training.seeded("cpu", 0, "epoch", epoch):
+            losses = trainer.train_epoch(batches(56, shuffle=True), bar)
+        seen.append({"batches": model.seen, "losses": losses, "counted": bar.count})
+    return {"seen": seen, "state": trainer.state_dict(), "processes": trainer.accelerator.num_processes}
+
+
+result = epoch_by_epoch()
+history, _ = train(folder / "run", reporter=None)
+torch.save({**result, "history": history}, folder / f"process-{training.Accelerator().process_index}.pt")
