@@ -1,18 +1,15 @@
 """An experiment: one training run and the folder that keeps it, which goes on where it was stopped."""
 
 import contextlib
-import csv
-import io
 import shutil
 import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-from accelerate import PartialState
 from filelock import FileLock, Timeout
 
 from lab import checkpoint, display
-from lab.training import Trainer, TrainingError, placed, seeded
+from lab.training import Trainer, TrainingError, accelerator, placed, seeded
 
 try:
     from torch.utils.tensorboard import SummaryWriter
@@ -28,7 +25,11 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
     with the same weights, on a CPU to the bit. Raises ValueError where `folder` holds a run with other settings, and
     TrainingError where another process trains there, the disk has no room, or a loss is not finite.
     """
-    main = PartialState().is_main_process  # of several, the one that writes, prints and draws
+    processes = accelerator()
+    main = processes.is_main_process  # of several, the one that writes, prints and draws
+    rest = len(train_loader.dataset) % dmconfig.batch_size
+    if 0 < rest < processes.num_processes:
+        raise ValueError(f"{rest} images in the last batch for {processes.num_processes} processes; choose another batch_size")
     folder, reporter = Path(folder), reporter or display.Reporter(silent=not main)
     with _alone(folder) if main else contextlib.nullcontext():
         if main:
@@ -36,7 +37,7 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
         train_loader, test_loader = placed(train_loader, device), placed(test_loader, device)
         trainer = Trainer(model, dmconfig, len(train_loader), device)
         data = {"train": _describe(train_loader), "test": _describe(test_loader)}
-        trainer.accelerator.wait_for_everyone()  # until the folder is there and ours
+        processes.wait_for_everyone()  # until the folder is there and ours
         history = _resume(trainer, folder / "last_checkpoint.pth", data, reporter)
         if history and main:
             _log(folder, history)  # a run that stopped after its checkpoint may not have come to these two
@@ -48,7 +49,7 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
             if main:
                 _keep(trainer, folder, history, data)
                 _draw(picture, trainer, folder, epoch)
-        trainer.accelerator.wait_for_everyone()  # until all is written
+        processes.wait_for_everyone()  # until all is written
         return history
 
 
@@ -116,11 +117,7 @@ def _keep(trainer, folder, history, data):
 
 def _log(folder, history):
     """The history as a table, as a picture, and for TensorBoard where that is installed."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    checkpoint.write_text(folder / "log.csv", table.getvalue())
+    checkpoint.write_rows(folder / "log.csv", history)
     _save_figure(display.epoch_curve(history, f"Training of {folder.name}"), folder / "loss_curve.png")
     if SummaryWriter:
         row = history[-1]

@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lab.precision import autocast, choose
@@ -26,23 +26,17 @@ class Trainer:
     """
 
     def __init__(self, model, dmconfig, steps, device):
-        # "no": Accelerate would take a T4's word that it has bfloat16; lab.precision knows better.
-        self.accelerator = Accelerator(mixed_precision="no", device_placement=False)
+        self.accelerator = accelerator()
         self.dmconfig, self.steps, self.device = dmconfig, steps, torch.device(device)
         self.step = 0  # optimizer steps done
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.ema = AveragedModel(self.model, multi_avg_fn=self._average, use_buffers=True)
+        self.ema = averaging(self.model, dmconfig.ema_decay)
         self.averaged = self.ema.module
         self.parallel = self.accelerator.prepare_model(self.model)  # the same weights, their gradients averaged over the processes
         weights = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(weights, dmconfig.learning_rate, fused=self.device.type in ("cpu", "cuda"))
         self.dtype = choose(self.device, dmconfig.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-
-    def _average(self, averaged, weights, count):
-        count = int(self.ema.n_averaged)  # the same number, on the CPU: nothing waits for the device
-        decay = min((1 + count) / (10 + count), self.dmconfig.ema_decay)  # warm-up: forget the random start
-        get_ema_multi_avg_fn(decay)(averaged, weights, count)
 
     @property
     def learning_rate(self):
@@ -52,36 +46,36 @@ class Trainer:
         """One pass over `batches`; the loss of each step. Raises TrainingError where one is not finite."""
         self.model.train()
         losses = []
-        for images, labels in self._shares(batches):
+        for images, labels in batches:
+            if not losses:
+                self._part()
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
-            images, labels = images.to(self.device), labels.to(self.device)
+            share = self._share(images, labels)
             with autocast(self.device, self.dmconfig.precision):
-                loss = self.parallel(images, labels)
+                loss = self.parallel(*share)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
-            losses.append(loss.item())
+            losses.append(self.accelerator.reduce(loss.detach(), "mean").item())  # of all: where one is not finite, all stop
             self._check("loss", losses[-1], self.step + 1)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.step += 1
             self._agree()
             self.ema.update_parameters(self.model)
-            bar.update(len(images) * self.accelerator.num_processes)
+            bar.update(len(images))
             bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
-        return self.accelerator.reduce(torch.tensor(losses, device=self.device), "mean").tolist()
+        return losses
 
-    def _shares(self, batches):
-        """This process's part of each batch. All draw the same batches; the noise that they draw after that is each one's own."""
-        processes = self.accelerator.num_processes
-        for number, (images, labels) in enumerate(batches):
-            if processes > 1 and number == 0:
-                torch.manual_seed(torch.initial_seed() + 1 + self.accelerator.process_index)
-            if len(images) < processes:
-                raise ValueError(f"a batch of {len(images)} images for {processes} processes; allowed is a batch_size that leaves each of them one")
-            with self.accelerator.split_between_processes({"images": images, "labels": labels}) as share:
-                images, labels = share["images"], share["labels"]
-            yield images, labels
+    def _share(self, images, labels):
+        """This process's part of a batch, nearly as large as each other's."""
+        with self.accelerator.split_between_processes({"images": images, "labels": labels}) as share:
+            return share["images"].to(self.device), share["labels"].to(self.device)
+
+    def _part(self):
+        """From here on each process draws noise of its own; what came before, the order of the images, was the same for all."""
+        if self.accelerator.num_processes > 1:
+            torch.manual_seed(torch.initial_seed() + 1 + self.accelerator.process_index)
 
     def _agree(self):
         """The running statistics of batch norm, which each process takes from its share: their mean, in all."""
@@ -133,6 +127,24 @@ class Trainer:
         self.step = state["step"]
         if state["scaler"]:  # empty where the earlier part ran in another precision
             self.scaler.load_state_dict(state["scaler"])
+
+
+def accelerator():
+    """What knows of the other processes, if `accelerate launch` or torchrun started several."""
+    # "no": Accelerate would take a T4's word that it has bfloat16; lab.precision knows better. _agree settles the buffers.
+    alike = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(mixed_precision="no", device_placement=False, kwargs_handlers=[alike])
+
+
+def averaging(model, decay):
+    """torch's moving average of a model, batch norm's statistics included, which at first forgets faster than `decay`."""
+
+    def blend(averaged, weights, count):
+        count = int(ema.n_averaged)  # the same number, on the CPU: nothing waits for the device
+        get_ema_multi_avg_fn(min((1 + count) / (10 + count), decay))(averaged, weights, count)
+
+    ema = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+    return ema
 
 
 def rate(dmconfig, step, steps):
