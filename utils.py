@@ -89,7 +89,7 @@ def load_model(checkpoint_path=None, device=None):
     from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
 
     device = device or best_device()
-    state = checkpoint.load(checkpoint_path, device) if checkpoint_path else shipped.load(device=device)
+    state = checkpoint.load(checkpoint_path, device) if checkpoint_path else shipped.load(shipped.DIGITS, device)
     model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
     model.load_state_dict(state["model_state_dict"])
     return model.eval()
