@@ -59,7 +59,7 @@ class ConditionalDDPM(nn.Module):
         return {name: value.to(t_s.device, torch.float32).view(-1, 1, 1, 1) for name, value in variance_dict.items()}
 
     def forward(self, images, conditions, generator=None):
-        """The noise loss of a batch: algorithm 1, Ho & Salimans 2022; eq. (14), Ho et al. 2020.
+        """The noise loss of a batch: algorithm 1, Ho & Salimans 2022 (3 in the notebook); eq. (14), Ho et al. 2020.
 
         images: (B, C, H, W), scaled by (x - 0.1307) / 0.3081. conditions: labels (B,) or one-hot rows (B, num_classes).
         generator: a torch.Generator for everything drawn here. Returns a 0-dim tensor, the mean squared error over all
@@ -82,7 +82,7 @@ class ConditionalDDPM(nn.Module):
 
     @torch.no_grad()
     def sample(self, conditions, omega, generator=None):
-        """New images of the classes asked for: algorithm 2, Ho & Salimans 2022, with sigma_t = sqrt(beta_t).
+        """New images of the classes asked for: algorithm 2, Ho & Salimans 2022 (4 in the notebook), with sigma_t = sqrt(beta_t).
 
         conditions: labels (B,) or one-hot rows (B, num_classes). generator: a torch.Generator for all noise.
         omega: the guidance weight of eps = (1 + omega) * eps_cond - omega * eps_uncond (eq. (6) there). omega = 0 is

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import torch
 
 from config import DMConfig
-from lab import checkpoint, data, display, samplers, shipped, training
+from lab import checkpoint, data, display, experiment, samplers, shipped, training
 
 __all__ = ["best_device", "make_dataloader", "make_dataloader_cifar10", "check_forward", "check_sample", "solver", "sample_images", "load_model"]
 
@@ -72,7 +72,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
         images = samplers.sample(model, _ten_of_each(dmconfig), dmconfig.omega, method="ddim", steps=steps, generator=generator)
         return _class_figure(images, dmconfig, f"{steps} steps of DDIM, ω = {dmconfig.omega:g}")
 
-    return training.run(_new_model(dmconfig, device), dmconfig, folder, train_loader, test_loader, device, picture)
+    return experiment.run(_new_model(dmconfig, device), dmconfig, folder, train_loader, test_loader, device, picture)
 
 
 def sample_images(config, checkpoint_path):
@@ -89,7 +89,7 @@ def load_model(checkpoint_path=None, device=None):
     from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
 
     device = device or best_device()
-    state = checkpoint.load(checkpoint_path, device) if checkpoint_path else shipped.load(device=device)
+    state = checkpoint.load(checkpoint_path, device) if checkpoint_path else shipped.load(shipped.DIGITS, device)
     model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
     model.load_state_dict(state["model_state_dict"])
     return model.eval()

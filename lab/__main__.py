@@ -1,4 +1,4 @@
-"""The command line of the engine: python -m lab train | sample | embeddings | ship."""
+"""The command line of the engine: python -m lab train | sample | evaluate | bench | judge | embeddings | average | ship."""
 
 import argparse
 import dataclasses
@@ -8,8 +8,7 @@ import torch
 from torchvision import transforms
 
 from config import MEAN, STD, DMConfig
-from lab import bench, checkpoint, display, samplers, shipped
-from lab.data import DataError
+from lab import checkpoint, data, display, samplers, shipped
 from lab.training import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
@@ -46,6 +45,7 @@ def sample(arguments):
 def embeddings(arguments):
     """Train the network with its embedding blocks trained and frozen, and print the test losses of both."""
     from DDPM import ConditionalDDPM
+    from lab import bench
     from ResUNet import ConditionalUnet
 
     def frozen(dmconfig):
@@ -56,17 +56,81 @@ def embeddings(arguments):
     dmconfig = DMConfig(num_feat=arguments.num_feat, epochs=arguments.epochs, batch_size=arguments.batch_size)
     makers = {"trained": ConditionalDDPM, "frozen": frozen}
     loaders = _loaders(dmconfig.batch_size, arguments.images)
-    print(bench.table(bench.compare(makers, dmconfig, *loaders, arguments.seeds, best_device())))
+    print(bench.losses_table(bench.compare(makers, dmconfig, *loaders, arguments.seeds, best_device())))
+
+
+def evaluate(arguments):
+    """Judge a model's digits for each guidance weight, method and number of steps; a table, and a figure against the weight."""
+    from lab import quality  # here, as scikit-learn takes a second
+
+    model, reporter = load_model(arguments.checkpoint), display.Reporter()
+    out = display.writable(arguments.out)
+    grid = arguments.omega, arguments.method, arguments.steps, arguments.seeds
+    rows = quality.sweep(model, *grid, arguments.samples, out.with_suffix(".csv"), reporter)
+    display.quality_figure(rows).savefig(out, dpi=150)
+
+
+def benchmark(arguments):
+    """Measure our ways beside the plain ones, in turn; a table, and a figure."""
+    from DDPM import ConditionalDDPM
+    from lab import bench, quality
+
+    if arguments.rounds < 1:
+        raise ValueError(f"--rounds {arguments.rounds}; allowed is a whole number of at least 1")
+    out, device, reporter = display.writable(arguments.out), arguments.device or best_device(), display.Reporter()
+    root = quality.real_mnist(train=True).root
+    rows, head = [], f"{bench.machine(device)}; median and range of {arguments.rounds} rounds"
+    for row in bench.run(ConditionalDDPM(DMConfig()), data.mnist(_normalised()), arguments.rounds, device):
+        rows.append(row)
+        checkpoint.write_text(out.with_suffix(".md"), f"{head}\n\n{bench.table(rows)}\n")
+        reporter.line(bench.table([row]))
+    display.bench_figure(rows).savefig(out, dpi=150)
+    if sys.platform == "linux":
+        reporter.line(f"peak memory of training on a CPU: {bench.peak_memory(root) / 1e9:.2f} GB")
+
+
+def judge(arguments):
+    """Train the classifier that judges digits, print its accuracy on the test set, and make it the one that ships."""
+    from lab import judge, quality
+
+    reporter = display.Reporter()
+    batches, test = (data.loader(quality.real_mnist(part), size, shuffle=part) for part, size in ((True, 128), (False, 10_000)))
+    model = judge.train(batches, arguments.epochs, arguments.seed, best_device(), reporter)
+    images, labels = next(iter(test))
+    accuracy = (judge.read(model, images)[0] == labels).float().mean().item()
+    reporter.line(f"test accuracy {accuracy:.2%} of {len(labels):,} digits")
+    if accuracy < judge.ACCURACY:
+        raise ValueError(f"a judge reads at least {judge.ACCURACY:.1%} right: this one is not kept; train for more epochs")
+    record = {"epochs": arguments.epochs, "seed": arguments.seed, "test_accuracy": accuracy}
+    shipped.save(shipped.JUDGE, model.state_dict(), record=record)
+
+
+def average(arguments):
+    """What averaging the weights gained: the test loss of a run's averaged weights, and that of its last ones."""
+    from DDPM import ConditionalDDPM
+    from lab import bench
+
+    state = checkpoint.load(arguments.checkpoint, keys=(*checkpoint.KEYS, "raw_model_state_dict"))
+    dmconfig = DMConfig.from_dict(state["dmconfig"])
+    both = {"averaged": state["model_state_dict"], "as they are": state["raw_model_state_dict"]}
+    test_loader = make_dataloader(_normalised(), dmconfig.batch_size, train=False)
+    for name, loss in bench.losses_of(ConditionalDDPM(dmconfig), both, test_loader, best_device()).items():
+        print(f"after epoch {state['epoch']}, weights {name}: test loss {loss:.4f}")
 
 
 def ship(arguments):
     """Make a checkpoint's averaged weights the ones that ship with the project."""
-    shipped.save(shipped.FOLDER / "digits.safetensors", checkpoint.load(arguments.checkpoint))
+    state = checkpoint.load(arguments.checkpoint, keys=(*checkpoint.KEYS, "history", "data"))
+    record = {key: state[key] for key in ("epoch", "data", "history")}
+    shipped.save(shipped.DIGITS, state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
 
 
 def _loaders(batch_size, images):
-    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
-    return [make_dataloader(transform, batch_size, train=part, limit=images) for part in (True, False)]
+    return [make_dataloader(_normalised(), batch_size, train=part, limit=images) for part in (True, False)]
+
+
+def _normalised():
+    return transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
 
 
 def _labels(arguments, num_classes):
@@ -113,6 +177,27 @@ def parser():
     command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")
     command.set_defaults(run=sample)
 
+    command = commands.add_parser("evaluate", help="say how good a model's digits are", description=evaluate.__doc__)
+    command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
+    command.add_argument("--samples", type=int, default=5000, help="digits for each row (default: 5000)")
+    command.add_argument("--omega", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
+    command.add_argument("--method", choices=samplers.METHODS, nargs="+", default=["dpmpp"])
+    command.add_argument("--steps", type=int, nargs="+", default=[20])
+    command.add_argument("--seeds", type=int, default=1, help="rows for each setting (default: 1)")
+    command.add_argument("--out", default="quality.png", help="the figure; the table goes beside it, as .csv (default: quality.png)")
+    command.set_defaults(run=evaluate)
+
+    command = commands.add_parser("bench", help="measure how fast this machine trains and samples", description=benchmark.__doc__)
+    command.add_argument("--rounds", type=int, default=5, help="measurements of each way (default: 5)")
+    command.add_argument("--device", help="default: the fastest there is")
+    command.add_argument("--out", default="bench.png", help="the figure; the table goes beside it, as .md (default: bench.png)")
+    command.set_defaults(run=benchmark)
+
+    command = commands.add_parser("judge", help="train the classifier that judges digits", description=judge.__doc__)
+    command.add_argument("--epochs", type=int, default=6)
+    command.add_argument("--seed", type=int, default=0)
+    command.set_defaults(run=judge)
+
     command = commands.add_parser("embeddings", help="compare trained with frozen embedding blocks", description=embeddings.__doc__)
     command.add_argument("--images", type=int, help="train and test on the first so many images (default: all)")
     command.add_argument("--seeds", type=int, default=3)
@@ -120,6 +205,10 @@ def parser():
     command.add_argument("--epochs", type=int, default=1)
     command.add_argument("--batch-size", type=int, default=256)
     command.set_defaults(run=embeddings)
+
+    command = commands.add_parser("average", help="say what averaging the weights gained", description=average.__doc__)
+    command.add_argument("checkpoint", help="a last_checkpoint.pth")
+    command.set_defaults(run=average)
 
     command = commands.add_parser("ship", help="make a checkpoint's weights the ones that ship", description=ship.__doc__)
     command.add_argument("checkpoint", help="a best_checkpoint.pth")
@@ -131,7 +220,7 @@ def main(arguments=None):
     parsed = parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ValueError, OSError, checkpoint.CheckpointError, DataError, TrainingError) as error:
+    except (ValueError, OSError, checkpoint.CheckpointError, data.DataError, TrainingError) as error:
         sys.exit(f"python -m lab: {error}")
 
 

@@ -1,6 +1,7 @@
 """Save and load checkpoints: tensors and plain types only, written whole or not at all."""
 
 import contextlib
+import csv
 import io
 import os
 import pickle
@@ -60,6 +61,15 @@ def write_text(path, text):
     """Write a text file whole or not at all."""
     with _replacing(Path(path), "w", encoding="utf-8") as file:
         file.write(text)
+
+
+def write_rows(path, rows):
+    """Write dicts of the same keys as a CSV file, whole or not at all."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, table.getvalue())
 
 
 @contextlib.contextmanager

@@ -9,29 +9,30 @@ import safetensors.torch
 
 from lab.checkpoint import CheckpointError
 
-FOLDER = Path(__file__).parent / "weights"
+DIGITS = Path(__file__).parent / "weights" / "digits.safetensors"  # the default network
+JUDGE = DIGITS.with_name("judge.safetensors")                      # the classifier of lab.judge
 
 
-def save(path, checkpoint):
-    """Write what one samples from, in half precision, of a checkpoint (a dict as lab.checkpoint.load gives it) to `path`."""
-    tensors = {name: (t.half() if t.is_floating_point() else t).contiguous() for name, t in checkpoint["model_state_dict"].items()}
-    record = {key: checkpoint[key] for key in ("epoch", "data", "history")}
-    about = {"dmconfig": json.dumps(checkpoint["dmconfig"]), "record": json.dumps(record)}
+def save(path, weights, **about):
+    """Write the tensors of a state_dict to `path`, in half precision, and what there is to say about them, as JSON."""
+    tensors = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in weights.items()}
+    about = {key: json.dumps(value) for key, value in about.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file(tensors, path, {**about, "sha256": _digest(tensors, about)})
 
 
-def load(path=FOLDER / "digits.safetensors", device="cpu"):
-    """A dict of model_state_dict (float32, on `device`), dmconfig and record. Raises CheckpointError for a file that is none."""
+def load(path, device="cpu"):
+    """A dict of model_state_dict (float32, on `device`) and what `save` was told. Raises CheckpointError for a file that is none."""
     try:
         with safetensors.safe_open(path, "pt") as file:
-            about = {key: file.metadata()[key] for key in ("dmconfig", "record")}
+            about = file.metadata()
+            sha256 = about.pop("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if _digest(tensors, about) != file.metadata()["sha256"]:
+            if _digest(tensors, about) != sha256:
                 raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; train the network, or take the file from the project") from error
-    except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+    except (safetensors.SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no weights of this course ({type(error).__name__}: {error}); copy it anew") from error
     weights = {name: (t.float() if t.is_floating_point() else t).to(device) for name, t in tensors.items()}
     return {"model_state_dict": weights, **{key: json.loads(text) for key, text in about.items()}}

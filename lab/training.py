@@ -1,22 +1,15 @@
-"""One loop that trains a model, and the experiment around it: files, resuming, the best checkpoint."""
+"""One loop that trains a model: on a CPU, one GPU, or several processes under `accelerate launch`."""
 
 import contextlib
-import csv
 import hashlib
-import io
 import math
 import random
-import shutil
-import time
-from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lab import checkpoint, display
 from lab.precision import autocast, choose
 
 
@@ -29,23 +22,21 @@ class Trainer:
 
     model(images, labels) is the noise loss. dmconfig: config.DMConfig. steps: optimizer steps an epoch.
     `averaged` is the model that one tests and samples with: the moving average of the weights.
+    Several processes share each batch, and hold the same weights and statistics after each step.
     """
 
     def __init__(self, model, dmconfig, steps, device):
+        self.accelerator = accelerator()
         self.dmconfig, self.steps, self.device = dmconfig, steps, torch.device(device)
         self.step = 0  # optimizer steps done
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.ema = AveragedModel(self.model, multi_avg_fn=self._average, use_buffers=True)
+        self.ema = averaging(self.model, dmconfig.ema_decay)
         self.averaged = self.ema.module
+        self.parallel = self.accelerator.prepare_model(self.model)  # the same weights, their gradients averaged over the processes
         weights = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(weights, dmconfig.learning_rate, fused=self.device.type in ("cpu", "cuda"))
         self.dtype = choose(self.device, dmconfig.precision)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-
-    def _average(self, averaged, weights, count):
-        count = int(self.ema.n_averaged)  # the same number, on the CPU: nothing waits for the device
-        decay = min((1 + count) / (10 + count), self.dmconfig.ema_decay)  # warm-up: forget the random start
-        get_ema_multi_avg_fn(decay)(averaged, weights, count)
 
     @property
     def learning_rate(self):
@@ -56,27 +47,49 @@ class Trainer:
         self.model.train()
         losses = []
         for images, labels in batches:
+            if not losses:
+                self._part()
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
-            images, labels = images.to(self.device), labels.to(self.device)
+            share = self._share(images, labels)
             with autocast(self.device, self.dmconfig.precision):
-                loss = self.model(images, labels)
+                loss = self.parallel(*share)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
-            losses.append(loss.item())
+            losses.append(self.accelerator.reduce(loss.detach(), "mean").item())  # of all: where one is not finite, all stop
             self._check("loss", losses[-1], self.step + 1)
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.step += 1
+            self._agree()
             self.ema.update_parameters(self.model)
             bar.update(len(images))
             bar.set_postfix_str(f"loss {losses[-1]:.4f}", refresh=False)
         return losses
 
+    def _share(self, images, labels):
+        """This process's part of a batch, nearly as large as each other's."""
+        with self.accelerator.split_between_processes({"images": images, "labels": labels}) as share:
+            return share["images"].to(self.device), share["labels"].to(self.device)
+
+    def _part(self):
+        """From here on each process draws noise of its own; what came before, the order of the images, was the same for all."""
+        if self.accelerator.num_processes > 1:
+            torch.manual_seed(torch.initial_seed() + 1 + self.accelerator.process_index)
+
+    def _agree(self):
+        """The running statistics of batch norm, which each process takes from its share: their mean, in all."""
+        if self.accelerator.num_processes > 1:
+            buffers = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
+            means = self.accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
+            for buffer, mean in zip(buffers, means.split([buffer.numel() for buffer in buffers])):
+                buffer.copy_(mean.view_as(buffer))
+
     @torch.no_grad()
     def test(self, batches, bar):
         """The mean noise loss of the averaged model, with the same noise and time steps each time it is asked.
 
+        Each process tests with all of `batches`, so that the number does not depend on how many they are.
         Raises TrainingError where it is not finite.
         """
         self.averaged.eval()
@@ -116,6 +129,24 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
 
 
+def accelerator():
+    """What knows of the other processes, if `accelerate launch` or torchrun started several."""
+    # "no": Accelerate would take a T4's word that it has bfloat16; lab.precision knows better. _agree settles the buffers.
+    alike = DistributedDataParallelKwargs(broadcast_buffers=False)
+    return Accelerator(mixed_precision="no", device_placement=False, kwargs_handlers=[alike])
+
+
+def averaging(model, decay):
+    """torch's moving average of a model, batch norm's statistics included, which at first forgets faster than `decay`."""
+
+    def blend(averaged, weights, count):
+        count = int(ema.n_averaged)  # the same number, on the CPU: nothing waits for the device
+        get_ema_multi_avg_fn(min((1 + count) / (10 + count), decay))(averaged, weights, count)
+
+    ema = AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+    return ema
+
+
 def rate(dmconfig, step, steps):
     """What multiplies learning_rate at a step: one cycle (Smith 2018, arXiv:1803.09820) times the decay at each milestone."""
     passed = sum(step >= milestone * steps for milestone in dmconfig.multi_lr_milestones)
@@ -150,131 +181,3 @@ def seeded(device, *names):
         finally:
             random.setstate(others[0])
             np.random.set_state(others[1])
-
-
-def run(model, dmconfig, folder, train_loader, test_loader, device, picture, reporter=None):
-    """Train `model` for dmconfig.epochs, everything that is worth keeping in `folder`; go on where an earlier run stopped.
-
-    picture(model) is a figure of samples, drawn with the averaged model after each epoch. Returns the history, a dict an
-    epoch. Random numbers depend on dmconfig.seed and the epoch alone, so a run that is killed and continued ends
-    with the same weights, on a CPU to the bit. Raises ValueError where `folder` holds a run with other settings, and
-    TrainingError where another process trains there, the disk has no room, or a loss is not finite.
-    """
-    folder, reporter = Path(folder), reporter or display.Reporter()
-    with _alone(folder):
-        _check_room(folder, model)
-        train_loader, test_loader = placed(train_loader, device), placed(test_loader, device)
-        trainer = Trainer(model, dmconfig, len(train_loader), device)
-        data = {"train": _describe(train_loader), "test": _describe(test_loader)}
-        history = _resume(trainer, folder / "last_checkpoint.pth", data, reporter)
-        if history:
-            _log(folder, history)  # a run that stopped after its checkpoint may not have come to these two
-            _draw(picture, trainer, folder, len(history), again=False)
-        for epoch in range(len(history) + 1, dmconfig.epochs + 1):
-            reporter.line(f"epoch {epoch}/{dmconfig.epochs}")
-            history.append(_epoch(trainer, epoch, train_loader, test_loader, reporter))
-            reporter.line(_result(history[-1]))
-            _keep(trainer, folder, history, data)
-            _draw(picture, trainer, folder, epoch)
-        return history
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """`folder`, made where it must be, for the only process that trains in it; the lock of a process that died is free."""
-    try:
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock", timeout=0).acquire()
-    except Timeout:
-        raise TrainingError(f"another process is training {folder}; wait for it, or take another experiment name") from None
-    except OSError as error:
-        raise TrainingError(f"{folder} cannot be written ({error}); take another experiment name, or run in another folder") from error
-    with lock:
-        yield
-
-
-def _check_room(folder, model):
-    """Better now than after an epoch: room for both checkpoints, of four and three times the weights, and one being written."""
-    needed = 11 * sum(tensor.nbytes for tensor in model.state_dict().values())
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise TrainingError(f"{folder} has {free / 1e6:.0f} MB free, its checkpoints need {needed / 1e6:.0f} MB; make room there")
-
-
-def _epoch(trainer, epoch, train_loader, test_loader, reporter):
-    started = time.perf_counter()
-    images = len(train_loader.dataset)
-    learning_rate = trainer.learning_rate
-    with seeded(trainer.device, trainer.dmconfig.seed, "epoch", epoch), reporter.bar(images, " images", "train") as bar:
-        losses = trainer.train_epoch(train_loader, bar)
-    trained = time.perf_counter()
-    with reporter.bar(len(test_loader.dataset), " images", "test") as bar:
-        test_loss = trainer.test(test_loader, bar)
-    return {
-        "epoch": epoch,
-        "train_noise_loss": sum(losses) / len(losses),
-        "test_noise_loss": test_loss,
-        "learning_rate": learning_rate,
-        "images_per_second": images / (trained - started),
-        "seconds": time.perf_counter() - started,
-    }
-
-
-def _result(row):
-    return f"train: train_noise_loss = {row['train_noise_loss']:.4f} test: test_noise_loss = {row['test_noise_loss']:.4f}"
-
-
-def _keep(trainer, folder, history, data):
-    """The checkpoints and the log after an epoch; the best first, so that `last` never speaks of one that is not there."""
-    state = {"epoch": len(history), "dmconfig": trainer.dmconfig.to_dict(), "history": history, "data": data, **trainer.state_dict()}
-    if history[-1] == min(history, key=lambda row: row["test_noise_loss"]):
-        checkpoint.save(folder / "best_checkpoint.pth", {key: state[key] for key in (*checkpoint.KEYS, "history", "data")})
-    checkpoint.save(folder / "last_checkpoint.pth", state)
-    _log(folder, history)
-
-
-def _log(folder, history):
-    """The history as a table and as a picture."""
-    table = io.StringIO()
-    writer = csv.DictWriter(table, history[0].keys(), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    checkpoint.write_text(folder / "log.csv", table.getvalue())
-    _save_figure(display.epoch_curve(history, f"Training of {folder.name}"), folder / "loss_curve.png")
-
-
-def _draw(picture, trainer, folder, epoch, again=True):
-    path = folder / "images" / f"generate_epoch_{epoch}.png"
-    if again or not path.exists():
-        trainer.averaged.eval()
-        _save_figure(picture(trainer.averaged), path)
-
-
-def _save_figure(figure, path):
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _resume(trainer, path, data, reporter):
-    """Put an earlier run's state into the trainer, print what it had reached, and return its history."""
-    if not path.exists():
-        return []
-    state = checkpoint.load(path, trainer.device, (*checkpoint.KEYS, "history", "data", *trainer.state_dict()))
-    settings = type(trainer.dmconfig).from_dict(state["dmconfig"]).to_dict()  # one that is younger than the run has its default
-    then = {**settings, "data": state["data"], "steps an epoch": state["step"] // state["epoch"]}
-    now = {**trainer.dmconfig.to_dict(), "data": data, "steps an epoch": trainer.steps}
-    differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in now if now[key] != then[key]]
-    if differing:
-        raise ValueError(
-            f"{path.parent} holds a run with other settings: {'; '.join(differing)}. Take another experiment name, or delete that folder"
-        )
-    trainer.load_state_dict(state)
-    for row in state["history"]:
-        reporter.line(f"epoch {row['epoch']}/{trainer.dmconfig.epochs}")
-        reporter.line(_result(row))
-    return state["history"]
-
-
-def _describe(loader):
-    """What a loader serves, as a plain string that another run's can be compared with."""
-    return f"{type(loader.dataset).__name__}, {len(loader.dataset)} images"

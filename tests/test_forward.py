@@ -13,7 +13,7 @@ from helpers import Stub, array, asked_outside, build, check_each, named, schedu
 
 from DDPM import ConditionalDDPM
 
-SEE = "See 2.2 Training in the notebook, algorithm 1."
+SEE = "See 2.2 Training in the notebook, algorithm 3."
 OTHER = dict(T=7, beta_1=0.05, beta_T=0.4, num_classes=7, num_channels=3, input_dim=(8, 12), mask_p=0.3)
 
 
@@ -41,7 +41,7 @@ def observe(DDPM, batch=64, images=None, **settings):
             f"counts, the upper does not, so torch.randint(1, T + 1). {SEE}"
         ) from error
     assert torch.equal(images, given), f"forward changes the images that it is given, in place: make x_t a new tensor. {SEE}"
-    assert len(stub.calls) == 1, f"forward ran the network {len(stub.calls)} times; algorithm 1 runs it once, on the whole batch. {SEE}"
+    assert len(stub.calls) == 1, f"forward ran the network {len(stub.calls)} times; algorithm 3 runs it once, on the whole batch. {SEE}"
     assert torch.is_tensor(loss) and loss.ndim == 0, (
         f"forward returned {'shape ' + str(tuple(loss.shape)) if torch.is_tensor(loss) else type(loss).__name__}; "
         f"the loss is one number, the mean over everything, as a 0-dim tensor. {SEE}"
@@ -78,7 +78,7 @@ def check_loss(DDPM, **settings):
         ("the loss is halved", 0.5 / pixels),
     ]
     if np.ptp(abs(run.slope)) <= 1e-4 * abs(run.slope).max():
-        raise AssertionError(f"The loss is a mean absolute error; algorithm 1 takes the squared error (self.loss_fn). {SEE}")
+        raise AssertionError(f"The loss is a mean absolute error; algorithm 3 takes the squared error (self.loss_fn). {SEE}")
     assert abs(run.scale * pixels - 1) < 1e-3, (
         f"the loss is {run.loss:.6g}, expected {run.loss / run.scale / pixels:.6g}. "
         + named(mistakes, lambda s: abs(run.scale / s - 1) < 1e-3, f"It is {run.scale * pixels:.4g} times the mean.")
@@ -107,7 +107,7 @@ def check_noise(DDPM):
         ("all pixels of a picture share one random number: draw noise of the shape of the images", level > 10),
         ("all pictures of the batch share one noise: draw noise of the shape of the images", shared > 10),
         (
-            "the noise is uniform in 0 … 1 (torch.rand): algorithm 1 takes torch.randn",
+            "the noise is uniform in 0 … 1 (torch.rand): algorithm 3 takes torch.randn",
             abs(noise.mean() - 0.5) < 0.02 and noise.max() <= 1.01,
         ),
         ("no noise is added at all", abs(noise).max() < 1e-3),

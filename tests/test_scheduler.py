@@ -128,7 +128,7 @@ def check_notebook_values(DDPM):
         alpha_t=0.996110,
         oneover_sqrt_alpha=1.001951,
         alpha_t_bar=0.857414,
-        sqrt_alpha_bar=0.925966,
+        sqrt_alpha_bar=0.925967,
         sqrt_oneminus_alpha_bar=0.377606,
     )
     for name, value in want.items():

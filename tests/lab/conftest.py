@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from config import DMConfig
-from lab import checkpoint, data, display, training
+from lab import checkpoint, data, display, experiment, training
 
 matplotlib.use("Agg")
 IMAGES = {"train": 60, "t10k": 20}  # of the small MNIST
@@ -85,9 +85,21 @@ def settings(**changes):
     return DMConfig(**{"epochs": 3, "learning_rate": 1e-3, "lr_cycle": 10, "ema_decay": 0.9, "precision": "float32", **changes})
 
 
-def toy(dmconfig):
+def toy(dmconfig, kind=Toy):
     with training.seeded("cpu", dmconfig.seed, "weights"):
-        return Toy(dmconfig)
+        return kind(dmconfig)
+
+
+class Bar:
+    """A progress bar that only counts."""
+
+    count = 0
+
+    def update(self, count):
+        self.count += count
+
+    def set_postfix_str(self, *words, **more):
+        pass
 
 
 def batches(count, size=16, shuffle=False):
@@ -97,18 +109,13 @@ def batches(count, size=16, shuffle=False):
     return DataLoader(TensorDataset(images, torch.arange(count) % 10), size, shuffle=shuffle)
 
 
-class Quiet(display.Reporter):
-    def line(self, text):
-        pass
-
-
-def train(folder, train_loader=None, test_loader=None, picture=None, reporter=None, **changes):
+def train(folder, train_loader=None, test_loader=None, picture=None, reporter=display.Reporter(silent=True), **changes):
     """Three epochs of four steps of a toy; the history and the last checkpoint."""
     dmconfig = settings(**changes)
     loaders = train_loader or batches(56, shuffle=True), test_loader or batches(16)
     picture = picture or (lambda model: plt.figure(figsize=(1, 1)))
     folder = Path(folder)
-    history = training.run(toy(dmconfig), dmconfig, folder, *loaders, "cpu", picture, reporter or Quiet())
+    history = experiment.run(toy(dmconfig), dmconfig, folder, *loaders, "cpu", picture, reporter)
     return history, checkpoint.load(folder / "last_checkpoint.pth")
 
 

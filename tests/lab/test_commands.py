@@ -1,5 +1,7 @@
 """python -m lab, and the weights that ship."""
 
+import csv
+
 import numpy as np
 import pytest
 import torch
@@ -68,11 +70,61 @@ def test_bad_input_is_a_line_that_says_so(trained, arguments, word):
     assert word in str(stop.value) and not list(trained.parent.glob("*.png"))
 
 
+def test_evaluate_writes_a_row_for_each_setting_and_a_figure(trained, real_mnist, capsys):
+    base = ["evaluate", "--checkpoint", str(trained), "--samples", "100", "--method", "ddim", "--out", "q.png"]
+    main([*base, "--omega", "0", "2", "--steps", "1", "2", "--seeds", "2"])
+    with open("q.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["steps"], row["omega"], row["seed"]) for row in rows] == [(s, w, k) for s in "12" for w in ("0.0", "2.0") for k in "01"]
+    assert all(row["samples"] == "100" and float(row["frechet"]) > float(row["frechet_floor"]) > 0 for row in rows)
+    assert rows[0]["frechet"] != rows[1]["frechet"] and Image.open("q.png").width > 1000
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 8 and all("Fréchet" in line and "floor" in line and "100 digits" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    "arguments, word",
+    [
+        (["--samples", "99"], "99 digits"), (["--seeds", "0"], "0 seeds"), (["--steps", "2", "11"], "T = 10"), (["--omega", "1", "nan"], "omega"),
+        (["--out", "nowhere/q.png"], "nowhere"), (["--samples", "50001"], "50001"),
+    ],
+)  # fmt: skip
+def test_evaluate_refuses_before_it_draws(trained, real_mnist, monkeypatch, arguments, word):
+    from lab import quality
+
+    monkeypatch.setattr(quality, "_draw", lambda *anything: pytest.fail("it draws"))
+    with pytest.raises(SystemExit) as stop:
+        main(["evaluate", "--checkpoint", str(trained), "--steps", "2", *arguments])
+    assert word in str(stop.value) and not list(trained.parent.glob("*.csv"))
+
+
+def test_a_judge_that_reads_badly_is_not_kept(monkeypatch, real_mnist, tmp_path):
+    from lab import judge
+
+    monkeypatch.setattr(shipped, "JUDGE", tmp_path / "judge.safetensors")
+    monkeypatch.setattr(judge, "train", lambda *anything: judge.Judge().eval())
+    with pytest.raises(SystemExit, match="not kept"):
+        main(["judge"])
+    assert not (tmp_path / "judge.safetensors").exists()
+
+
+def test_what_averaging_gained(trained, real_mnist, capsys, monkeypatch):
+    """Two sets of weights, two losses: here those of one network and of the same with its last layer at zero."""
+    state = checkpoint.load(trained)
+    silent = {name: 0 * value if name.startswith("network.outblock.3") else value for name, value in state["model_state_dict"].items()}
+    checkpoint.save(trained, {**state, "raw_model_state_dict": silent})
+    monkeypatch.setattr("lab.__main__.make_dataloader", lambda *words, **more: make_dataloader(*words, **more, limit=500))
+    main(["average", str(trained)])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("after epoch 1, weights averaged: test loss ") and second.startswith("after epoch 1, weights as they are: ")
+    assert float(second.split()[-1]) == pytest.approx(1, abs=0.01) != float(first.split()[-1]), "no noise predicted costs 1"
+
+
 def test_weights_that_ship_keep_half_precision_settings_and_record(trained, tmp_path):
     saved = checkpoint.load(trained)
-    shipped.save(tmp_path / "w.safetensors", saved)
+    shipped.save(tmp_path / "w.safetensors", saved["model_state_dict"], dmconfig=saved["dmconfig"], record=saved["history"])
     loaded = shipped.load(tmp_path / "w.safetensors")
-    assert loaded["dmconfig"] == saved["dmconfig"] and loaded["record"]["history"] == saved["history"]
+    assert loaded["dmconfig"] == saved["dmconfig"] and loaded["record"] == saved["history"]
     for name, tensor in saved["model_state_dict"].items():
         kept = loaded["model_state_dict"][name]
         assert kept.dtype == tensor.dtype
@@ -81,7 +133,7 @@ def test_weights_that_ship_keep_half_precision_settings_and_record(trained, tmp_
 
 def test_the_weights_that_ship_are_a_trained_default_model():
     """Ten epochs of the default settings, their record below the earlier editions' 0.056 to 0.063."""
-    weights = shipped.load()
+    weights = shipped.load(shipped.DIGITS)
     model = load_model(device="cpu")
     assert model.dmconfig == DMConfig() and not model.training
     assert weights["record"]["epoch"] <= 10 and min(row["test_noise_loss"] for row in weights["record"]["history"]) < 0.056
@@ -96,7 +148,7 @@ def test_the_weights_that_ship_know_real_digits(real_mnist):
 
 def test_damaged_weights_are_refused(trained, tmp_path):
     path = tmp_path / "w.safetensors"
-    shipped.save(path, checkpoint.load(trained))
+    shipped.save(path, checkpoint.load(trained)["model_state_dict"], epochs=1)
     whole = path.read_bytes()
     flips = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(0, len(whole), len(whole) // 40)]
     for damaged in (b"", whole[:7], whole[:-1], *flips):

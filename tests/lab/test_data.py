@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import random
 import socketserver
 import threading
 import warnings
@@ -74,6 +75,23 @@ def test_a_damaged_file_is_named(small_mnist, tmp_path, monkeypatch, kind, train
     with pytest.raises(data.DataError) as error:
         data.mnist(train=train)
     assert str(path) in str(error.value) and "download" not in str(error.value)  # nothing is downloaded to there
+
+
+def test_a_change_anywhere_in_any_file_is_noticed(small_mnist, tmp_path):
+    """240 variants: a byte changed, cut off, or one too many, at random places of each of the four files."""
+    put(tmp_path, small_mnist)
+    draw = random.Random(0)
+    for name, content in small_mnist.items():
+        path = tmp_path / "MNIST" / "raw" / name
+        for _ in range(20):
+            place = draw.randrange(len(content))
+            changed = bytes([content[place] ^ draw.randrange(1, 256)])
+            for variant in (content[:place] + changed + content[place + 1 :], content[:place], content[:place] + changed + content[place:]):
+                path.write_bytes(variant)
+                with pytest.raises(data.DataError, match=name):
+                    data.mnist(dir=tmp_path)
+        path.write_bytes(content)
+    assert len(data.mnist(dir=tmp_path)) == 60
 
 
 def test_an_old_processed_set_is_not_served_instead(small_mnist, tmp_path):

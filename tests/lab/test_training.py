@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from conftest import Toy, batches, same, same_run, settings, toy, train, without_times
+from conftest import Bar, Toy, batches, same, same_run, settings, toy, train, without_times
 
-from lab import checkpoint, display, precision, training
+from lab import checkpoint, display, experiment, precision, training
 
 HERE = Path(__file__).parent
 
@@ -63,16 +63,6 @@ class Changing:
         self.epoch += 1
         for batch, (images, labels) in enumerate(self.loader):
             yield self.change(images, self.epoch, batch), labels
-
-
-class Bar:
-    """A progress bar that says nothing."""
-
-    def update(self, count):
-        pass
-
-    def set_postfix_str(self, *words, **more):
-        pass
 
 
 # The same run, whatever happens to it
@@ -238,7 +228,7 @@ def test_no_room_and_no_folder_are_errors_before_any_work(tmp_path, monkeypatch)
 
 def test_the_files_of_a_run(whole):
     folder, (history, state) = whole
-    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == sorted(
+    assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and "tensorboard" not in p.parts) == sorted(
         [".lock", "best_checkpoint.pth", "last_checkpoint.pth", "log.csv", "loss_curve.png"]
         + [str(Path("images") / f"generate_epoch_{epoch}.png") for epoch in (1, 2, 3)]
     )
@@ -314,6 +304,32 @@ def test_a_test_loss_that_is_no_number_is_not_saved(tmp_path):
     with pytest.raises(training.TrainingError, match="the test loss is nan at step 8"):
         train(tmp_path, test_loader=spoilt)
     assert checkpoint.load(tmp_path / "last_checkpoint.pth")["epoch"] == 1
+
+
+def test_the_numbers_for_tensorboard(tmp_path):
+    """One value an epoch, those of the log, also where a stopped run wrote some already."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, train_loader=Stopping(batches(56, shuffle=True), 6))
+    history, _ = train(tmp_path)
+    events = accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert sorted(events.Tags()["scalars"]) == sorted(name for name in history[0] if name != "epoch")
+    for name in ("train_noise_loss", "test_noise_loss", "learning_rate"):
+        told = [(event.step, event.value) for event in events.Scalars(name)]
+        assert told == [(row["epoch"], pytest.approx(row[name])) for row in history]
+
+
+def test_a_bar_says_how_long_the_run_will_take(tmp_path):
+    said = []
+
+    class Listening(display.Reporter):
+        def bar(self, total, unit, description):
+            said.append(description)
+            return super().bar(total, unit, description)
+
+    train(tmp_path, reporter=Listening(silent=True))
+    assert said == ["train", "test", "train, less than a minute left", "test", "train, less than a minute left", "test"]
+    assert experiment._left([{"seconds": 60}, {"seconds": 120}], 5) == ", 6 min left"
 
 
 # Chance
