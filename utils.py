@@ -69,7 +69,10 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
     def picture(model):
         steps = min(EPOCH_STEPS, dmconfig.T)
         generator = torch.Generator().manual_seed(0)
-        images = samplers.sample(model, _ten_of_each(dmconfig), dmconfig.omega, method="ddim", steps=steps, generator=generator)
+        # clip: at the noisiest steps of a steep schedule x_0 is a guess divided by almost nothing
+        images = samplers.sample(
+            model, _ten_of_each(dmconfig), dmconfig.omega, method="ddim", steps=steps, clip=True, generator=generator
+        )
         return _class_figure(images, dmconfig, f"{steps} steps of DDIM, ω = {dmconfig.omega:g}")
 
     return experiment.run(_new_model(dmconfig, device), dmconfig, folder, train_loader, test_loader, device, picture)
