@@ -92,6 +92,8 @@ def epoch_curve(history, title):
     axes.plot(best["epoch"], best["test_noise_loss"], "*", ms=14, color="tab:red", label=f"best: {best['test_noise_loss']:.4f} after epoch {best['epoch']}")
     axes.set(title=title, xlabel="epoch", ylabel="noise loss (mean squared error)")
     axes.xaxis.get_major_locator().set_params(integer=True)
+    for pick in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        pick("{x:.2g}")  # 0.05 rather than 5 x 10^-2
     axes.grid(alpha=0.3, which="both")
     axes.legend()
     return figure
