@@ -90,16 +90,21 @@ def fast_sampling(model, rounds, device):
     return Row("`lab.samplers`, dpmpp in 20 steps", "digits/s", DIGITS, seconds)
 
 
+TRAIN_AND_SAY = """
+from lab.__main__ import main
+main(["train", "memory", "--epochs", "1", "--images", "2560"])
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # kB; rusage would count what the parent held at the fork
+"""
+
+
 def peak_memory(root):
-    """The most memory, in bytes, that `python -m lab train` with the default network holds on a CPU under Linux; MNIST is in `root`."""
-    command = [sys.executable, "-m", "lab", "train", "memory", "--epochs", "1", "--images", "2560"]
+    """The most memory, in bytes, that training the default network holds on a CPU under Linux; MNIST is in `root`."""
     where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MNIST_DIR": str(root), "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(command, cwd=folder, env=where, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise TrainingError(f"{' '.join(command)} ended with {status}")
-    return usage.ru_maxrss * 1024
+        ended = subprocess.run([sys.executable, "-c", TRAIN_AND_SAY], cwd=folder, env=where, capture_output=True, text=True)
+    if ended.returncode:
+        raise TrainingError(f"training to measure its memory failed: {ended.stderr.strip().splitlines()[-1]}")
+    return int(ended.stdout.split()[-1]) * 1024
 
 
 def interleaved(ways, rounds, device):
