@@ -98,7 +98,10 @@ print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # kB; rus
 
 
 def peak_memory(root):
-    """The most memory, in bytes, that training the default network holds on a CPU under Linux; MNIST is in `root`."""
+    """The most memory, in bytes, that training the default network holds on a CPU under Linux; MNIST is in `root`.
+
+    Raises TrainingError where that training fails.
+    """
     where = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "MNIST_DIR": str(root), "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as folder:
         ended = subprocess.run([sys.executable, "-c", TRAIN_AND_SAY], cwd=folder, env=where, capture_output=True, text=True)

@@ -126,7 +126,7 @@ def quality_figure(rows):
     lines = sorted({(row["method"], row["steps"]) for row in rows})
     panels = (("accuracy",), ("frechet",), ("precision", "recall"))
     titles = ("Read as the digit asked for", "Fréchet distance to real digits", "Precision (solid) and recall (dashed)")
-    for axis, names, title in zip(axes, panels, titles):
+    for axis, names, title, unit in zip(axes, panels, titles, ("part of the digits", "distance in the judge's features", "part of the digits")):
         for color, (method, steps) in enumerate(lines):
             chosen = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
             omegas = sorted({row["omega"] for row in chosen})
@@ -134,7 +134,7 @@ def quality_figure(rows):
                 values = [[row[name] for row in chosen if row["omega"] == omega] for omega in omegas]
                 label = f"{method}, {steps} steps" if style == "o-" else None
                 axis.plot(omegas, [np.median(part) for part in values], style, color=f"C{color}", ms=4, label=label)
-        axis.set(title=title, xlabel="guidance weight ω")
+        axis.set(title=title, xlabel="guidance weight ω", ylabel=unit)
         axis.grid(alpha=0.3)
     axes[1].axhline(rows[0]["frechet_floor"], color="gray", ls=":", label="floor: real digits")
     axes[1].set_ylim(bottom=0)

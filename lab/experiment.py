@@ -11,11 +11,6 @@ from filelock import FileLock, Timeout
 from lab import checkpoint, display
 from lab.training import Trainer, TrainingError, accelerator, placed, seeded
 
-try:
-    from torch.utils.tensorboard import SummaryWriter
-except ImportError:  # it is not installed: log.csv holds the same numbers
-    SummaryWriter = None
-
 
 def run(model, dmconfig, folder, train_loader, test_loader, device, picture, reporter=None):
     """Train `model` for dmconfig.epochs, everything that is worth keeping in `folder`; go on where an earlier run stopped.
@@ -119,12 +114,19 @@ def _log(folder, history):
     """The history as a table, as a picture, and for TensorBoard where that is installed."""
     checkpoint.write_rows(folder / "log.csv", history)
     _save_figure(display.epoch_curve(history, f"Training of {folder.name}"), folder / "loss_curve.png")
-    if SummaryWriter:
-        row = history[-1]
-        with SummaryWriter(folder / "tensorboard", purge_step=row["epoch"]) as writer:  # what a stopped run wrote of this epoch is void
-            for name, value in row.items():
-                if name != "epoch":
-                    writer.add_scalar(name, value, row["epoch"])
+    _tell_tensorboard(folder, history[-1])
+
+
+def _tell_tensorboard(folder, row):
+    """The numbers of the last epoch, where TensorBoard is installed; log.csv holds the same."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # here, as it may bring all of TensorFlow along
+    except ImportError:
+        return
+    with SummaryWriter(folder / "tensorboard", purge_step=row["epoch"]) as writer:  # what a stopped run wrote of this epoch is void
+        for name, value in row.items():
+            if name != "epoch":
+                writer.add_scalar(name, value, row["epoch"])
 
 
 def _draw(picture, trainer, folder, epoch, again=True):
