@@ -104,6 +104,35 @@ class Stub(nn.Module):
         return out
 
 
+def gradient_between(net, given, of, at=None, cut=None):
+    """The gradient of the sum of squares of the output of the block `of`, for the output of the block `at`, or for x.
+
+    given: (x, t, c). cut: a block whose output is cut from the graph. Returns None where no path leads there, "never run"
+    where one of the blocks is not run, "own design" where the network has no such block.
+    """
+    names = [name for name in (of, at, cut) if name]
+    if not all(isinstance(getattr(net, name, None), nn.Module) for name in names):
+        return "own design"
+    x, seen, hooks = given[0].detach().clone().requires_grad_(), {}, []
+    for name in names:
+        def look(module, inputs, output, name=name):
+            seen[name] = output
+            return output.detach() if name == cut else None
+
+        hooks.append(getattr(net, name).register_forward_hook(look))
+    try:
+        net(x.clone(), *given[1:])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if len(seen) < len(names):
+        return "never run"
+    if not seen[of].requires_grad:
+        return None
+    (gradient,) = torch.autograd.grad(seen[of].square().sum(), seen[at] if at else x, allow_unused=True)
+    return gradient
+
+
 def build_bare(DDPM, **settings):
     """DDPM(DMConfig) without a network: the class's own, which may be unsolved or wrong, is not even made."""
     with mock.patch.dict(DDPM.__init__.__globals__, ConditionalUnet=lambda *args, **kwargs: nn.Identity()):
