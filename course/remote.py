@@ -19,10 +19,14 @@ class Channel:
         self.connect, self.load = connect, load
         self.link, self.models, self.broken = None, [], None
 
+    def open(self):
+        """Have the child import the module; the first question does, too."""
+        self.link = self.connect()
+        self.ask("load", **self.load)
+
     def ask(self, do, **fields):
         if self.link is None:
-            self.link = self.connect()
-            self.ask("load", **self.load)
+            self.open()
         self.link.send(do=do, **fields)
         while True:
             answer = self.link.receive()

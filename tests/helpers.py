@@ -1,8 +1,9 @@
 """What the checks of the sections share: the schedule as a float64 loop, stub networks, and the naming of mistakes.
 
 Every check is a plain function of the class under test, `check_…(ConditionalDDPM)`: the student's test calls it, and so
-does the proof that each check catches its mistakes (tests/lab/test_proofs.py). Beside a check stands its table of
-mistakes: a sentence, and what that mistake would give.
+do the grader and the proof that each check catches its mistakes. Beside a check stands its table of mistakes: a sentence, and
+what that mistake would give. PROPERTIES at the end of a section's checks says what each is worth: (points, what a right
+solution does, its checks). NOTES are right solutions' oddities, worth a word and no points.
 """
 
 from types import SimpleNamespace
@@ -168,15 +169,14 @@ def build(DDPM, network, **settings):
     return model
 
 
-def check_each(DDPM, settings, *checks):
-    """Run checks of a section under other settings than the default; a failure says what that hints at."""
-    for check in checks:
-        try:
-            check(DDPM, **settings)
-        except NotImplementedError:
-            raise
-        except Exception as error:
-            raise AssertionError(
-                f"With {settings}: {error} If the default settings pass, something is written into the code "
-                "that should come from dmconfig or from the images' shape."
-            ) from None
+def check_elsewhere(DDPM, check, settings, **more):
+    """Run a check of a section under other settings than the default; a failure says what that hints at."""
+    try:
+        check(DDPM, **more, **settings)
+    except NotImplementedError:
+        raise
+    except Exception as error:
+        raise AssertionError(
+            f"With {settings}: {error} If the default settings pass, something is written into the code "
+            "that should come from dmconfig or from the images' shape."
+        ) from None

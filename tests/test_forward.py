@@ -4,12 +4,13 @@ The messages are whole as they stand: PYTEST_DONT_REWRITE keeps pytest from addi
 """
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from helpers import Stub, array, asked_outside, build, check_each, named, schedule
+from helpers import Stub, array, asked_outside, build, check_elsewhere, named, schedule
 
 from DDPM import ConditionalDDPM
 
@@ -282,23 +283,45 @@ def check_mask_rate(DDPM, p):
     )
 
 
-def check_other_settings(DDPM):
-    """Nothing of the default settings is written into the code: three channels, 8 x 12 pixels, 7 classes, other steps."""
-    check_each(DDPM, OTHER, check_noisy_image, check_time, check_conditions, check_loss)
+def note_exact_count(DDPM):
+    """Whether a fixed share of each batch is hidden: then no picture's chance is independent of its neighbours'."""
+    runs = [observe(DDPM, images=torch.ones(500, 1, 4, 4), input_dim=(4, 4), mask_p=0.3) for _ in range(6)]
+    if len({int((run.c == -1).all(1).sum()) for run in runs}) == 1:  # by chance once in three million
+        return "forward hides exactly a share mask_p of each batch; algorithm 3 draws for each picture on its own."
 
 
-CHECKS = [
-    check_loss,
-    check_noise,
-    check_noisy_image,
-    check_against_diffusers,
-    check_time,
-    check_time_steps,
-    check_conditions,
-    lambda DDPM: check_mask_rate(DDPM, 0.3),
-    lambda DDPM: check_mask_rate(DDPM, 0.1),
-    check_other_settings,
+def note_literal_mask_value(DDPM):
+    c = observe(DDPM, mask_p=1.0, condition_mask_value=-2).c
+    if (c == -1).all():
+        return "forward fills hidden conditions with a literal -1; dmconfig.condition_mask_value says with what."
+
+
+def note_time(DDPM):
+    run = observe(DDPM)
+    _, t = decode(run)
+    T = run.config.T
+    if t is not None and abs(np.resize(run.t_in, len(t)) - (t - 1) / (T - 1)).max() < 1e-5:
+        return "forward tells the network the time as (t - 1) / (T - 1); the course's samplers and weights take t / T."
+
+
+elsewhere = lambda check: partial(check_elsewhere, check=check, settings=OTHER)  # nothing of the settings is written into the code
+PROPERTIES = [
+    (1.5, "the loss is the mean squared error between the prediction and the noise", [check_loss, elsewhere(check_loss)]),
+    (1, "the noise is standard normal, new for each pixel, picture and call", [check_noise]),
+    (
+        1.5,
+        "x_t = sqrt_alpha_bar x_0 + sqrt_oneminus_alpha_bar noise",
+        [check_noisy_image, check_against_diffusers, elsewhere(check_noisy_image)],
+    ),
+    (1, "each picture has a t of its own, uniform in 1 … T, and the network is told t / T", [check_time, check_time_steps, elsewhere(check_time)]),
+    (
+        1,
+        "conditions are hidden as whole rows, each with probability mask_p",
+        [check_conditions, elsewhere(check_conditions), partial(check_mask_rate, p=0.3), partial(check_mask_rate, p=0.1)],
+    ),
 ]
+CHECKS = [check for _, _, checks in PROPERTIES for check in checks]
+NOTES = [note_exact_count, note_literal_mask_value, note_time]
 
 
 def test_loss_is_the_mean_squared_error_of_the_noise():
@@ -334,5 +357,6 @@ def test_rate_of_hidden_conditions(mask_p):
     check_mask_rate(ConditionalDDPM, mask_p)
 
 
-def test_other_settings():
-    check_other_settings(ConditionalDDPM)
+@pytest.mark.parametrize("check", [check_loss, check_noisy_image, check_time, check_conditions], ids=lambda check: check.__name__[6:])
+def test_other_settings(check):
+    check_elsewhere(ConditionalDDPM, check, OTHER)

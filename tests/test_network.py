@@ -207,18 +207,18 @@ def check_can_learn_noise(Net):
 
 
 SIZES = [dict(dim=(32, 32)), dict(dim=(28, 56)), dict(channels=3, dim=(32, 32)), dict(channels=3), dict(classes=100), dict(size=1)]
-CHECKS = [
-    check_notebook_shape,
-    check_shape,
-    check_depends_on_x_t_c,
-    check_rows_are_independent,
-    check_repeatable,
-    check_time_shapes,
-    check_gradients,
-    check_skips_and_bottom,
-    check_can_learn_noise,
-    *(partial(check_shape, **sizes) for sizes in SIZES),
+PROPERTIES = [
+    (
+        1.5,
+        "the output has the shape of x, for every size of images and number of classes",
+        [check_notebook_shape, check_shape, *(partial(check_shape, **sizes) for sizes in SIZES)],
+    ),
+    (1.5, "the output depends on x, t and c, through every layer that may learn", [check_depends_on_x_t_c, check_gradients]),
+    (1, "each picture's output is its own, and repeatable", [check_rows_are_independent, check_repeatable, check_time_shapes]),
+    (1.5, "the skip connections and the bottom of the U are used", [check_skips_and_bottom]),
+    (0.5, "the output can be any noise, of both signs", [check_can_learn_noise]),
 ]
+CHECKS = [check for _, _, checks in PROPERTIES for check in checks]
 
 
 def test_shape_of_the_notebook():

@@ -4,13 +4,14 @@ The messages are whole as they stand: PYTEST_DONT_REWRITE keeps pytest from addi
 """
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MEAN, STD, Stub, array, asked_outside, build, check_each, named, schedule
+from helpers import MEAN, STD, Stub, array, asked_outside, build, check_elsewhere, named, schedule
 
 from DDPM import ConditionalDDPM
 
@@ -145,22 +146,32 @@ def check_times(DDPM, omega=2.0, **settings):
         ("the network is always told the same time", 0 * t[:1]),
     ]
     if same((t - 1) / (T - 1)):
-        assert _training_says_the_same(DDPM), f"sample tells the network (t - 1) / (T - 1), training t / T: use one of them in both. {SEE}"
+        assert _least_time_in_training(DDPM) in (None, 0), (
+            f"sample tells the network (t - 1) / (T - 1), training t / T: use one of them in both. {SEE}"
+        )
         return
+    if same(t / T):
+        assert _least_time_in_training(DDPM) != 0, (
+            f"sample tells the network t / T, training (t - 1) / (T - 1): use one of them in both. {SEE}"
+        )
     assert same(t / T), (
         f"the network is told {len(told)} times, {told[:3].round(4).tolist()} … {told[-3:].round(4).tolist()}; expected {T}, "
         f"{(t[:3] / T).round(4).tolist()} … {(t[-3:] / T).round(4).tolist()}. {named(mistakes, same)} {SEE}"
     )
 
 
-def _training_says_the_same(DDPM):
-    """Whether forward, where it is solved, tells the network (t - 1) / (T - 1) too; t = 1 is then 0."""
+def _least_time_in_training(DDPM):
+    """The least time that forward tells the network in a run where t is 1 somewhere: 0 means (t - 1) / (T - 1), with 1 the greatest.
+
+    None where forward is not solved, or tells other times: its own section says why.
+    """
     stub = Stub(lambda x, t, c: x)
     try:
         build(DDPM, stub)(torch.randn(300, 1, 28, 28), torch.zeros(300, dtype=torch.long))
-        return stub.calls[0].t.min() == 0
+        told = stub.calls[0].t
+        return told.min() if abs(told.max() - 1) < 1e-5 else None
     except Exception:
-        return True  # nothing to compare with: forward's own section says why
+        return None
 
 
 def check_conditions(DDPM, omega=2.0, **settings):
@@ -238,13 +249,9 @@ def shifted(table, by):
     return {name: values[index] for name, values in table.items()}
 
 
-def check_steps(DDPM, omega, **settings):
-    """Each step is 1/sqrt(alpha_t) (x_t - beta_t / sqrt(1 - alpha_bar_t) eps) + sqrt(beta_t) z with guided eps, found by least squares.
-
-    6 sigma each way: some two hundred numbers are tested, and a right solution fails less than once in a million runs.
-    """
-    run = observe(DDPM, omega, **settings)
-    config, found, x = run.config, [], trajectory(run)
+def weights_of(run):
+    """How each step t = 2 … T weighs x_t, P, Q and 1, its noise, and the standard errors of these five: (T - 1, 10), by least squares."""
+    found, x = [], trajectory(run)
     P, Q = (np.broadcast_to(p, x[0].shape).ravel() for p in run.pattern)
     for old, new in zip(x, x[1:], strict=False):  # t = T … 2; the last step has a check of its own
         design = np.stack([old.ravel(), P, Q, np.ones_like(P)], 1)
@@ -252,14 +259,27 @@ def check_steps(DDPM, omega, **settings):
         weights = inverse @ (design.T @ new.ravel())
         spread = np.sqrt(max(((new.ravel() - design @ weights) ** 2).mean(), 1e-12))
         found.append((*weights, spread, *np.sqrt(np.diag(inverse)), math.sqrt(0.5 / len(P))))
-    found = np.array(found[::-1])  # t = 2 … T
+    return np.array(found[::-1])
+
+
+def check_steps(DDPM, omega, together=False, **settings):
+    """Each step is 1/sqrt(alpha_t) (x_t - beta_t / sqrt(1 - alpha_bar_t) eps) + sqrt(beta_t) z with guided eps.
+
+    together: look at the weights of both predictions as one sum, which is right however they share it.
+    6 sigma each way: some two hundred numbers are tested, and a right solution fails less than once in a million runs.
+    """
+    run = observe(DDPM, omega, **settings)
+    config, found = run.config, weights_of(run)
     table = schedule(config.beta_1, config.beta_T, config.T)
 
     def off(tables):
         a, b, c, sigma = (v[1:] for v in tables)
         want = np.stack([a, b, c, 0 * a, sigma], 1)
         bound = 6 * np.maximum(sigma, 1e-3)[:, None] * found[:, 5:] + 1e-5 * abs(want).max()
-        return (abs(found[:, :5] - want) / bound).max(1)  # 1 is the limit, step by step
+        off = found[:, :5] - want
+        if together:
+            off[:, 1], bound[:, 1], off[:, 2] = off[:, 1] + off[:, 2], bound[:, 1] + bound[:, 2], 0
+        return (abs(off) / bound).max(1)  # 1 is the limit, step by step
 
     rows = step_tables(table, omega)
     right = rows[0][1:]
@@ -276,10 +296,42 @@ def check_steps(DDPM, omega, **settings):
     )
 
 
+def check_guidance(DDPM, omega):
+    """In each step the two predictions weigh as 1 + omega to -omega, whatever the step makes of them."""
+    found = weights_of(observe(DDPM, omega))
+    b, c, spread = found[:, 1], found[:, 2], np.maximum(found[:, 4], 1e-3)
+
+    def fits(weights):
+        on_c, on_u = weights
+        error = 6 * spread * np.hypot(on_u * found[:, 6], on_c * found[:, 7]) + 1e-5 * (abs(b) + abs(c))
+        return (abs(on_u * b - on_c * c) < error).all()
+
+    w = omega
+    mistakes = [
+        ("the two predictions are swapped: eps = (1 + omega) eps_cond - omega eps_uncond", (-w, 1 + w)),
+        ("guidance has the other sign: eps = (1 + omega) eps_cond - omega eps_uncond", (1 - w, w)),
+        ("omega weighs the condition: eps_u + omega (eps_c - eps_u) is guidance by omega - 1", (w, 1 - w)),
+        ("the unconditional prediction is added, not subtracted", (1 + w, w)),
+        ("1 + omega is left out: omega eps_cond - omega eps_uncond", (w, -w)),
+        ("1 + omega is left out: eps_cond - omega eps_uncond", (1, -w)),
+        ("omega is ignored: this is the conditional prediction alone", (1, 0)),
+        ("omega is ignored: this is the unconditional prediction alone", (0, 1)),
+        ("omega is ignored and taken from dmconfig", (3, -2)),
+    ]
+    i = len(found) // 2
+    assert fits((1 + w, -w)), (
+        f"with omega = {w} the step from t = {i + 2} takes {-b[i]:.3f} of eps_cond and {-c[i]:.3f} of eps_uncond; expected is a ratio of "
+        f"{1 + w:g} to {-w:g}. {named(mistakes, fits)} {SEE}"
+    )
+
+
 def check_noise(DDPM):
-    """x_T and the noise of each step are standard normal, new for every step, picture and pixel; 6 sigma each way."""
-    run = observe(DDPM, 2.0, batch=64)
-    weights, x = step_tables(schedule(), 2.0)[0][1:], trajectory(run)
+    """x_T and the noise of each step are standard normal, new for every step, picture and pixel; 6 sigma each way.
+
+    omega = 0, so that a mistake in guidance is not taken for one in the noise.
+    """
+    run = observe(DDPM, 0.0, batch=64)
+    weights, x = step_tables(schedule(), 0.0)[0][1:], trajectory(run)
     noise = [x[0]]
     for t, old, new in zip(range(run.config.T, 1, -1), x, x[1:], strict=False):
         a, b, c, sigma = (v[t - 1] for v in weights)
@@ -306,7 +358,7 @@ def check_noise(DDPM):
         )
 
 
-def check_last_step(DDPM, omega=2.0, **settings):
+def check_last_step(DDPM, omega=0.0, **settings):
     """The last step adds no noise; then x * 0.3081 + 0.1307, clamped to [0, 1]. Exact, from the x_1 that the network saw."""
     run = observe(DDPM, omega, **settings)
     config = run.config
@@ -401,22 +453,58 @@ def check_against_diffusers(DDPM):
     assert off < 1e-4, f"the last step is {off:.2g} from diffusers' DDPMScheduler.step. {SEE}"
 
 
-def check_other_settings(DDPM):
-    """Nothing of the default settings is written into the code: three channels, 8 x 12 pixels, 7 classes, other steps."""
-    check_each(DDPM, OTHER, check_images, check_times, check_conditions, lambda DDPM, **s: check_steps(DDPM, 1.0, **s), check_last_step)
+def note_mode(DDPM):
+    stub = Stub(lambda x, t, c: x)
+    draw(build(DDPM, stub).train(), torch.arange(3), 2.0)
+    if any(call.training for call in stub.calls):
+        return "sample does not call self.network.eval(): whoever calls it right after training gets batch statistics in the pictures."
 
 
-CHECKS = [
-    check_images,
-    check_times,
-    *(lambda DDPM, w=w: check_conditions(DDPM, w) for w in GUIDANCE),
-    *(lambda DDPM, w=w: check_steps(DDPM, w) for w in GUIDANCE),
-    check_noise,
-    check_last_step,
-    *(lambda DDPM, w=w: check_gaussian(DDPM, w) for w in GUIDANCE),
-    check_against_diffusers,
-    check_other_settings,
+def note_literal_mask_value(DDPM):
+    run = observe(DDPM, condition_mask_value=-2)
+    if any((array(call.c) == -1).all(1).any() for call in run.calls):
+        return "sample fills the null condition with a literal -1; dmconfig.condition_mask_value says with what."
+
+
+def note_time(DDPM):
+    if steps_of(observe(DDPM, batch=3))[-1]["t"] == 0:
+        return "sample tells the network the time as (t - 1) / (T - 1), as forward does; the course's samplers and weights take t / T."
+
+
+elsewhere = lambda check, **more: partial(check_elsewhere, check=check, settings=OTHER, **more)  # nothing is written into the code
+GUIDED = [omega for omega in GUIDANCE if omega not in (0, -1)]
+PROPERTIES = [
+    (1, "the network sees every step once, from T down to 1, and is told t / T", [check_times, elsewhere(check_times)]),
+    (
+        1,
+        "one half of each step sees its own condition, the other the null condition, both the same x_t",
+        [*(partial(check_conditions, omega=w) for w in GUIDANCE), elsewhere(check_conditions)],
+    ),
+    (1, "eps = (1 + omega) eps_cond - omega eps_uncond", [partial(check_guidance, omega=w) for w in GUIDED]),
+    (
+        1.5,
+        "each step is 1/sqrt(alpha_t) (x_t - beta_t / sqrt(1 - alpha_bar_t) eps) + sqrt(beta_t) z, with new noise z",
+        [partial(check_steps, omega=2.0, together=True), check_noise],
+    ),
+    (
+        1,
+        "the last step adds no noise, and pictures leave scaled back and clamped to [0, 1]",
+        [check_last_step, check_images, elsewhere(check_images), elsewhere(check_last_step)],
+    ),
+    (
+        0.5,
+        "all together: the pictures of known networks come out as they must",
+        [
+            *(partial(check_steps, omega=w) for w in GUIDANCE),
+            *(partial(check_gaussian, omega=w) for w in GUIDANCE),
+            partial(check_last_step, omega=2.0),
+            check_against_diffusers,
+            elsewhere(check_steps, omega=1.0),
+        ],
+    ),
 ]
+CHECKS = [check for _, _, checks in PROPERTIES for check in checks]
+NOTES = [note_mode, note_literal_mask_value, note_time]
 
 
 def test_images_in_range():
@@ -437,6 +525,11 @@ def test_steps_and_guidance(omega):
     check_steps(ConditionalDDPM, omega)
 
 
+@pytest.mark.parametrize("omega", GUIDED)
+def test_weights_of_the_two_predictions(omega):
+    check_guidance(ConditionalDDPM, omega)
+
+
 def test_noise_of_every_step():
     check_noise(ConditionalDDPM)
 
@@ -454,5 +547,10 @@ def test_last_step_agrees_with_diffusers():
     check_against_diffusers(ConditionalDDPM)
 
 
-def test_other_settings():
-    check_other_settings(ConditionalDDPM)
+@pytest.mark.parametrize("check", [check_times, check_conditions, check_images, check_last_step], ids=lambda check: check.__name__[6:])
+def test_other_settings(check):
+    check_elsewhere(ConditionalDDPM, check, OTHER)
+
+
+def test_other_settings_steps():
+    check_elsewhere(ConditionalDDPM, check_steps, OTHER, omega=1.0)

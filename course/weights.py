@@ -1,0 +1,77 @@
+"""The weights that a student trained: sampled through the sandbox, read by the judge."""
+
+import time
+
+import torch
+from torch import nn
+
+from config import DMConfig
+from course.record import Property
+from course.remote import Channel
+from course.wire import Lost
+from DDPM import ConditionalDDPM
+from lab import judge as reader
+from lab import samplers
+
+OMEGA, STEPS, EACH = 2.0, 10, 10  # guidance, steps of DPM-Solver++, pictures a digit
+SHARES = ((4, 0.6), (2, 0.85), (2, 0.95))  # points, and the share of pictures that must read as the digit asked for
+SEE = "See 2.4 Full training in the notebook."
+
+
+class Unjudged(Exception):
+    """Weights that a person has to look at; the message says why."""
+
+
+def judge(box):
+    """(properties, notes) of the handed-in best_checkpoint.pth, in what time is left; no properties where a person has to judge."""
+    try:
+        share = _share(box)
+    except Unjudged as why:
+        return (), (f"{why} A person looks at the training.",)
+    properties = []
+    for points, wanted in SHARES:
+        says = () if share >= wanted else (f"{share:.0%} of the digits read as what was asked for, expected at least {wanted:.0%}. {SEE}",)
+        properties.append(Property(f"at least {wanted:.0%} of sampled digits are the ones asked for", 0 if says else points, points, says))
+    return tuple(properties), (
+        f"{share:.0%} of {10 * EACH} digits, sampled from best_checkpoint.pth in {STEPS} steps with omega = {OMEGA:g}, read as what was "
+        "asked for, by the judge that ships with the course.",
+    )
+
+
+def _share(box):
+    """The share of sampled digits that the judge reads as what was asked for."""
+    from helpers import build_bare  # tests/ can be imported once course.rubric has made its parts
+
+    channel = Channel(lambda: box.link(box.until - time.monotonic() - 1), module="DDPM", name="ConditionalDDPM", seed=0)
+    try:
+        config = DMConfig.from_dict(channel.ask("checkpoint")["config"])
+        if (config.num_channels, tuple(config.input_dim), config.num_classes) != (1, (28, 28), 10) or config.T > 4000:
+            raise Unjudged("best_checkpoint.pth is of no network for MNIST's digits.")
+        model = build_bare(ConditionalDDPM, **config.to_dict())
+        model.network = _Network(channel)
+        labels = torch.arange(10).repeat_interleave(EACH)
+        images = samplers.sample(model, labels, OMEGA, steps=min(STEPS, config.T), generator=torch.Generator().manual_seed(0))
+    except Lost as lost:
+        raise Unjudged(f"best_checkpoint.pth cannot be sampled: {box.why(lost)}") from lost
+    except Unjudged:
+        raise
+    except Exception as error:
+        raise Unjudged(f"best_checkpoint.pth cannot be used: {error}") from error
+    finally:
+        channel.close()
+    digits, _ = reader.read(reader.load(), images.nan_to_num())
+    return (digits == labels).float().mean().item()
+
+
+class _Network(nn.Module):
+    """Stands for the network in the sandbox that has the student's weights."""
+
+    def __init__(self, channel):
+        super().__init__()
+        self.channel, self.anchor = channel, nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t, c):
+        out = self.channel.ask("run", args=[x, t, c], parameters={}, grows=False)["value"]
+        if not torch.is_tensor(out) or out.shape != x.shape:
+            raise Unjudged("The network of best_checkpoint.pth does not return a tensor of the shape of x.")
+        return out.detach().float()
