@@ -78,16 +78,16 @@ def sampling(model, rounds, device):
 
 
 def fast_sampling(model, rounds, device):
-    """100 finished digits: the plain way's T steps, reckoned from a few of them, and ours in 20."""
+    """100 finished digits: the plain way's T steps, reckoned from a few of them, and our few."""
     config, net, steps = model.dmconfig, plain.network(model.to(device)), _timed_steps(model, device)
     labels = torch.arange(DIGITS, device=device) % config.num_classes
     ways = {
         "plain": lambda: plain.sample(net, config, labels, config.omega, steps),
-        "ours": lambda: samplers.sample(model, labels, config.omega, method="dpmpp", steps=min(20, config.T)),
+        "ours": lambda: samplers.sample(model, labels, config.omega, steps=min(samplers.STEPS, config.T)),
     }
     seconds = interleaved(ways, rounds, device)
     seconds["plain"] = [config.T / steps * value for value in seconds["plain"]]
-    return Row("`lab.samplers`, dpmpp in 20 steps", "digits/s", DIGITS, seconds)
+    return Row(f"`lab.samplers`, {samplers.METHOD} in {samplers.STEPS} steps", "digits/s", DIGITS, seconds)
 
 
 TRAIN_AND_SAY = """

@@ -16,6 +16,7 @@ from lab import checkpoint, data, judge, samplers
 
 NEIGHBOURS = 3             # of the manifolds of precision and recall, as in the paper
 LEAST, MOST = 100, 50_000  # images: of fewer, a distance between distributions says nothing; of more, there is no floor
+ANCESTRAL = "ancestral"    # the model's own way to sample
 BATCH = 500                # digits drawn at once
 
 
@@ -61,8 +62,8 @@ def proportional_labels(count):
 def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     """Judge `count` digits of `model` for each of `omegas`, `methods`, `steps` and `seeds`; a dict each, and a line in the CSV file `path`.
 
-    The file grows row by row, so that what a stopped run has measured is there. Raises ValueError for what cannot be drawn or
-    judged, before any is.
+    methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. The file grows row by row, so
+    that what a stopped run has measured is there. Raises ValueError for what cannot be drawn or judged, before any is.
     """
     config = model.dmconfig
     if not LEAST <= count <= MOST or seeds < 1:
@@ -70,11 +71,13 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     if (config.num_channels, *config.input_dim, config.num_classes) != (1, 28, 28, 10):
         drawn = f"{config.num_classes} classes of {config.num_channels} x {config.input_dim}"
         raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
-    for omega, method, number in itertools.product(omegas, methods, steps):
-        samplers.trajectory(model, torch.arange(10), omega, method=method, steps=number)  # looks at them, and draws nothing yet
+    ways = [(method, number) for method in methods for number in ([config.T] if method == ANCESTRAL else steps)]
+    for omega, (method, number) in itertools.product(omegas, ways):
+        fast = samplers.METHODS[0] if method == ANCESTRAL else method
+        samplers.trajectory(model, torch.arange(10), omega, method=fast, steps=number)  # looks at them, and draws nothing yet
     _test_digits()  # the judge and MNIST are there
     rows = []
-    for method, number, omega, seed in itertools.product(methods, steps, omegas, range(seeds)):
+    for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
         images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
         how = {"method": method, "steps": number, "omega": omega, "seed": seed}
         rows.append({**how, **evaluate(images, labels), "seconds": seconds})
@@ -86,7 +89,7 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
 def line(row):
     """A row of a sweep, for a person."""
     return (
-        f"ω = {row['omega']:<4g} {row['method']:5} {row['steps']:4} steps  accuracy {row['accuracy']:.2%}  Fréchet {row['frechet']:.3f} "
+        f"ω = {row['omega']:<4g} {row['method']} {row['steps']} steps  accuracy {row['accuracy']:.2%}  Fréchet {row['frechet']:.3f} "
         f"(floor {row['frechet_floor']:.3f}, so {row['frechet'] / row['frechet_floor']:.1f} ×)  precision {row['precision']:.3f}  "
         f"recall {row['recall']:.3f}  spread {row['spread']:.2f}  {row['samples']:,} digits in {row['seconds']:.0f} s"
     )
@@ -106,7 +109,11 @@ def _draw(model, omega, method, steps, seed, count, reporter):
     generator, images = torch.Generator().manual_seed(seed), []
     with reporter.bar(count, " digits", f"ω = {omega:g}, {method}, {steps} steps") as bar:
         for part in labels.split(BATCH):
-            images.append(samplers.sample(model, part, omega, method=method, steps=steps, generator=generator).cpu())
+            if method == ANCESTRAL:
+                drawn = model.sample(part, omega, generator)
+            else:
+                drawn = samplers.sample(model, part, omega, method=method, steps=steps, generator=generator)
+            images.append(drawn.cpu())
             bar.update(len(part))
     return torch.cat(images), labels, time.perf_counter() - started
 

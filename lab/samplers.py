@@ -9,36 +9,42 @@ import torch
 import torch.nn.functional as F
 
 from config import MEAN, STD, is_finite
+from lab.halves import shared, twice
 from lab.precision import autocast
 
-METHODS = ("ddpm", "ddim", "dpmpp", "unipc")
+METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
+METHOD, STEPS = "sde", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
+BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD  # pixels, as the process sees them
 
 Step = namedtuple("Step", "t x x_0")
 Step.__doc__ = "Where a trajectory stands: x = x_t at time t (0 at the end) and the image x_0 predicted on the way there, (B, C, H, W) each."
 
 
-def sample(model, labels, omega, *, method="dpmpp", steps=20, eta=0.0, guidance_interval=None, clip=False, generator=None):
+def sample(model, labels, omega, **how):
     """Images of the classes in `labels`, (B, C, H, W) in [0, 1]; the arguments are those of `trajectory`."""
-    for step in trajectory(model, labels, omega, method=method, steps=steps, eta=eta, guidance_interval=guidance_interval,
-                           clip=clip, generator=generator):  # fmt: skip
+    for step in trajectory(model, labels, omega, **how):
         pass
     return pixels(step.x)
 
 
-def trajectory(model, labels, omega, *, method="dpmpp", steps=20, eta=0.0, guidance_interval=None, clip=False, generator=None):
+def trajectory(
+    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=False, generator=None, x_T=None
+):
     """The way from noise to images: yields a Step for x_T and one after each of `steps` steps.
 
     labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, the first of them T:
       "ddpm"   the posterior of eq. (7), Ho et al. 2020, arXiv:2006.11239, from one of these time steps to the next
       "ddim"   eq. (12), Song et al. 2021, arXiv:2010.02502, with `eta` times the posterior's noise
       "dpmpp"  DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095, by diffusers
+      "sde"    the same with noise, SDE-DPM-Solver++ (2M) there
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
     guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
     conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: keep each predicted x_0 in the range
-    of pixels. generator: a torch.Generator for all noise. Raises ValueError for anything else, before any work.
+    of pixels. generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more
+    call of the network (`_start`). Raises ValueError for anything else, before any work.
     """
-    _check(model, labels, omega, method, steps, eta, guidance_interval)
-    return _trajectory(model, labels, omega, method, steps, 1.0 if method == "ddpm" else eta, guidance_interval, clip, generator)
+    _check(model, labels, omega, method, steps, eta, guidance_interval, x_T)
+    return _trajectory(model, labels, omega, method, steps, 1.0 if method == "ddpm" else eta, guidance_interval, clip, generator, x_T)
 
 
 def pixels(x):
@@ -58,7 +64,7 @@ def evaluating(network):
             module.training = training
 
 
-def _trajectory(model, labels, omega, method, steps, eta, guidance_interval, clip, generator):
+def _trajectory(model, labels, omega, method, steps, eta, guidance_interval, clip, generator, x_T):
     config, device = model.dmconfig, next(model.network.parameters()).device
     c = F.one_hot(labels.long(), config.num_classes).to(device, torch.float32)  # (B, num_classes)
     times, alpha_bar = _times(model, steps, device)
@@ -70,17 +76,31 @@ def _trajectory(model, labels, omega, method, steps, eta, guidance_interval, cli
     def noise():
         return torch.randn(shape, generator=generator, device=generator.device if generator else device).to(device)
 
+    def step(i, x):
+        eps, x_0 = predict(x, times[i], alpha_bar[i], omega if low < levels[i] <= high else 0.0)
+        if solver:
+            more = {"variance_noise": noise()} if method == "sde" else {}
+            return solver.step(eps, solver.timesteps[i], x, **more).prev_sample, x_0
+        return _ddim_step(eps, x_0, alpha_bar[i], alpha_bar[i + 1], eta, noise), x_0
+
     solver = None if method in ("ddpm", "ddim") else _solver(model, method, steps, device)
-    x = noise()  # x_T
+    x = _started(model, predict, omega, alpha_bar[0], noise) if x_T is None else x_T.to(device)
     yield Step(config.T, x, x)
-    for i, t in enumerate(times):
-        with torch.no_grad(), evaluating(model.network):  # not around the yield: the caller's state is its own
-            eps, x_0 = predict(x, t, alpha_bar[i], omega if low < levels[i] <= high else 0.0)
-            if solver:
-                x = solver.step(eps, solver.timesteps[i], x).prev_sample
-            else:
-                x = _ddim_step(eps, x_0, alpha_bar[i], alpha_bar[i + 1], eta, noise)
+    for i in range(steps):
+        with torch.no_grad(), evaluating(model.network), shared(model.network):  # not around the yield: the caller's state is its own
+            x, x_0 = step(i, x)
         yield Step(times[i + 1] if i + 1 < steps else 0, x, x_0)
+
+
+def _started(model, predict, omega, alpha_bar_T, noise):
+    """x_T as training knows it, where sqrt(alpha_bar_T) of an image is left: 13 % in the default schedule.
+
+    Pure noise lacks that, and what adds little noise on the way draws pale digits from it (Lin et al. 2023, arXiv:2305.08891). So
+    the network is asked once what it sees in noise, and q(x_T | x_0), eq. (4), Ho et al. 2020, is drawn around that.
+    """
+    with torch.no_grad(), evaluating(model.network):
+        _, x_0 = predict(noise(), model.dmconfig.T, alpha_bar_T, min(omega, 0.0))  # guidance would overdo it
+    return alpha_bar_T.sqrt() * x_0.clamp(BLACK, WHITE) + (1 - alpha_bar_T).sqrt() * noise()
 
 
 def _times(model, steps, device):
@@ -101,11 +121,11 @@ def _predictor(model, c, clip):
         n = len(asked)
         with autocast(x.device, getattr(config, "precision", "auto")):
             time = torch.full((n * len(x), 1, 1, 1), t / config.T, device=x.device)
-            halves = model.network(x.repeat(n, 1, 1, 1), time, torch.cat(rows)).float().chunk(n)
+            halves = model.network(twice(x) if n == 2 else x, time, torch.cat(rows)).float().chunk(n)
         eps = sum(weight * half for weight, half in zip(weights, halves))
         x_0 = (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
         if clip:
-            x_0 = x_0.clamp(-MEAN / STD, (1 - MEAN) / STD)
+            x_0 = x_0.clamp(BLACK, WHITE)
             eps = (x - alpha_bar.sqrt() * x_0) / (1 - alpha_bar).sqrt()
         return eps, x_0
 
@@ -125,13 +145,15 @@ def _solver(model, method, steps, device):
 
     T = model.dmconfig.T
     betas = model.scheduler(torch.arange(1, T + 1, device=device))["beta_t"].reshape(-1).cpu().numpy()
-    kinds = {"dpmpp": diffusers.DPMSolverMultistepScheduler, "unipc": diffusers.UniPCMultistepScheduler}
-    solver = kinds[method](num_train_timesteps=T, trained_betas=betas, timestep_spacing="trailing", final_sigmas_type="zero")
+    kind = diffusers.UniPCMultistepScheduler if method == "unipc" else diffusers.DPMSolverMultistepScheduler
+    more = {"algorithm_type": "sde-dpmsolver++"} if method == "sde" else {}
+    solver = kind(num_train_timesteps=T, trained_betas=betas, timestep_spacing="trailing", final_sigmas_type="zero", **more)
     solver.set_timesteps(steps, device=device)
+    solver.set_begin_index(0)  # or it looks up each step's index, and waits for the device
     return solver
 
 
-def _check(model, labels, omega, method, steps, eta, guidance_interval):
+def _check(model, labels, omega, method, steps, eta, guidance_interval, x_T):
     config = model.dmconfig
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
@@ -150,3 +172,6 @@ def _check(model, labels, omega, method, steps, eta, guidance_interval):
         raise ValueError(f"labels are {labels!r}; allowed is a tensor (B,) of whole numbers")
     if labels.min() < 0 or labels.max() >= config.num_classes:
         raise ValueError(f"labels {int(labels.min())} to {int(labels.max())}; allowed is 0 to {config.num_classes - 1}")
+    wanted = (len(labels), config.num_channels, *config.input_dim)
+    if x_T is not None and not (torch.is_tensor(x_T) and x_T.shape == wanted and x_T.is_floating_point() and x_T.isfinite().all()):
+        raise ValueError(f"x_T is {getattr(x_T, 'shape', x_T)!r}; allowed is a tensor {wanted} of finite floats, or None")

@@ -667,7 +667,7 @@ RIGHT = [
             )
         ],
     ),
-    ("sample", "mode left to the caller", [("with evaluating(self.network), autocast(", "with autocast(")]),
+    ("sample", "mode left to the caller", [("with evaluating(self.network), shared(", "with shared(")]),
     (
         "sample",
         "labels only",

@@ -42,6 +42,11 @@ class Model:
 
 LABELS = torch.arange(10)
 BETAS = torch.linspace(1e-3, 0.2, T, dtype=torch.float64).numpy()
+X_T = torch.randn(10, 1, 4, 4, generator=torch.Generator().manual_seed(7))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
 
 
 def guided(model, x, t, omega):
@@ -62,12 +67,14 @@ def theirs(model, method, steps, omega, eta, seed):
         "unipc": lambda: diffusers.UniPCMultistepScheduler(
             T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero"
         ),
+        "sde": lambda: diffusers.DPMSolverMultistepScheduler(
+            T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero", algorithm_type="sde-dpmsolver++"
+        ),
     }
     scheduler = kinds[method]()
     scheduler.set_timesteps(steps)
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(10, 1, 4, 4, generator=generator)
-    extra = {"ddpm": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}.get(method, {})
+    generator, x = seeded(seed), X_T
+    extra = {"ddpm": {"generator": generator}, "sde": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}.get(method, {})
     yield x
     for t in scheduler.timesteps:
         x = scheduler.step(guided(model, x, int(t) + 1, omega), t, x, **extra).prev_sample
@@ -76,9 +83,9 @@ def theirs(model, method, steps, omega, eta, seed):
 
 @pytest.mark.parametrize("omega", [-1.0, 0.0, 2.0])
 @pytest.mark.parametrize("method, eta, steps", [("ddpm", 0, T), ("ddpm", 0, 10), ("ddim", 0, 10), ("ddim", 0.7, 10), ("ddim", 0, T),
-                                                ("dpmpp", 0, 10), ("dpmpp", 0, 20), ("unipc", 0, 10)])  # fmt: skip
+                                                ("dpmpp", 0, 10), ("dpmpp", 0, 20), ("unipc", 0, 10), ("sde", 0, 10), ("sde", 0, 20)])  # fmt: skip
 def test_each_step_is_that_of_diffusers(method, eta, steps, omega):
-    ours = list(samplers.trajectory(Model(), LABELS, omega, method=method, steps=steps, eta=eta, generator=torch.Generator().manual_seed(3)))
+    ours = list(samplers.trajectory(Model(), LABELS, omega, method=method, steps=steps, eta=eta, generator=seeded(3), x_T=X_T))
     other = list(theirs(Model(), method, steps, omega, eta, 3))
     assert len(ours) == len(other) == steps + 1
     assert [step.t for step in ours] == [T, *[T - i * T // steps for i in range(1, steps)], 0]
@@ -87,22 +94,22 @@ def test_each_step_is_that_of_diffusers(method, eta, steps, omega):
 
 
 def test_a_wrong_step_would_be_seen():
-    """The proof of the comparison above: other noise, guidance, eta or stride are all further away than its tolerance."""
-    ours = [s.x for s in samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=10, generator=torch.Generator().manual_seed(3))]
-    for wrong in (("ddim", 10, 2.0, 0, 4), ("ddim", 10, 1.0, 0, 3), ("ddim", 10, 2.0, 0.1, 3), ("ddim", 20, 2.0, 0, 3)):
+    """The proof of the comparison above: another sampler, guidance, eta or stride are all further away than its tolerance."""
+    ours = [s.x for s in samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=10, generator=seeded(3), x_T=X_T)]
+    for wrong in (("dpmpp", 10, 2.0, 0, 3), ("ddim", 10, 1.0, 0, 3), ("ddim", 10, 2.0, 0.1, 3), ("ddim", 20, 2.0, 0, 3)):
         assert (list(theirs(Model(), *wrong))[-1] - ours[-1]).abs().max() > 1e-2
 
 
 def test_eta_one_is_the_posterior():
-    a = samplers.sample(Model(), LABELS, 1.0, method="ddpm", steps=8, generator=torch.Generator().manual_seed(0))
-    b = samplers.sample(Model(), LABELS, 1.0, method="ddim", eta=1.0, steps=8, generator=torch.Generator().manual_seed(0))
+    a = samplers.sample(Model(), LABELS, 1.0, method="ddpm", steps=8, generator=seeded(0))
+    b = samplers.sample(Model(), LABELS, 1.0, method="ddim", eta=1.0, steps=8, generator=seeded(0))
     assert torch.equal(a, b)
 
 
 def test_asks_once_a_step_and_only_for_what_has_weight():
     for omega, rows in ((2.0, 20), (0.0, 10), (-1.0, 10)):
         model = Model()
-        samplers.sample(model, LABELS, omega, method="ddim", steps=8)
+        samplers.sample(model, LABELS, omega, method="ddim", steps=8, x_T=X_T)
         assert [len(c) for _, c in model.network.seen] == [rows] * 8
         assert [t for t, _ in model.network.seen] == pytest.approx([(8 - i) / 8 for i in range(8)])
         assert (model.network.seen[0][1][-10:] == -1).all() == (omega != 0)
@@ -114,10 +121,10 @@ def test_guidance_interval():
     alpha_bar = model.scheduler(torch.arange(T, 0, -5))["alpha_t_bar"].flatten()
     sigma = ((1 - alpha_bar) / alpha_bar).sqrt()  # of the eight times, falling
     interval = (sigma[5].item() * 1.01, sigma[2].item() * 1.01)
-    inside = samplers.sample(model, LABELS, 2.0, method="ddim", steps=8, guidance_interval=interval, generator=torch.Generator().manual_seed(0))
+    inside = samplers.sample(model, LABELS, 2.0, method="ddim", steps=8, guidance_interval=interval, x_T=X_T)
     assert [len(c) for _, c in model.network.seen] == [10, 10, 20, 20, 20, 10, 10, 10]
     everywhere, always, never = (
-        samplers.sample(Model(), LABELS, omega, method="ddim", steps=8, guidance_interval=band, generator=torch.Generator().manual_seed(0))
+        samplers.sample(Model(), LABELS, omega, method="ddim", steps=8, guidance_interval=band, x_T=X_T)
         for omega, band in ((2.0, (0, math.inf)), (2.0, None), (0.0, None))
     )
     assert torch.equal(everywhere, always)
@@ -126,18 +133,41 @@ def test_guidance_interval():
 
 def test_clip_keeps_the_prediction_in_the_range_of_pixels():
     low, high = -MEAN / STD, (1 - MEAN) / STD
-    free = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, generator=torch.Generator().manual_seed(0)))
-    kept = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, clip=True, generator=torch.Generator().manual_seed(0)))
+    free = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, generator=seeded(0)))
+    kept = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, clip=True, generator=seeded(0)))
     assert max(step.x_0.max() for step in free[1:]) > high + 0.1
     assert all(low - 1e-6 <= step.x_0.min() and step.x_0.max() <= high + 1e-6 for step in kept[1:])
     torch.testing.assert_close(kept[-1].x, kept[-1].x_0)  # the last step lands on the prediction
     torch.testing.assert_close(kept[1].x_0, free[1].x_0.clamp(low, high))
 
 
+def test_the_start_is_what_training_knows():
+    """x_T is drawn around an image, not as noise alone: with one call, without guidance, for the class asked for."""
+    model = Model()
+    first = next(iter(samplers.trajectory(model, LABELS.repeat(400), 2.0, steps=8, generator=seeded(0)))).x  # (4000, 1, 4, 4)
+    assert [len(c) for _, c in model.network.seen] == [4000] and model.network.seen[0][0] == 1
+    draws = seeded(0)
+    noise, again = (torch.randn(4000, 1, 4, 4, generator=draws) for _ in range(2))
+    bar = model.scheduler(torch.tensor(T))["alpha_t_bar"]
+    eps = model.network(noise, torch.ones(4000, 1, 1, 1), torch.eye(10).repeat(400, 1)).detach()
+    x_0 = ((noise - (1 - bar).sqrt() * eps) / bar.sqrt()).clamp(-MEAN / STD, (1 - MEAN) / STD)
+    torch.testing.assert_close(first, bar.sqrt() * x_0 + (1 - bar).sqrt() * again)
+    assert first.view(400, 10, -1).mean((0, 2)).diff().abs().max() > 3 / (400 * 16) ** 0.5  # the classes start apart
+    unconditional = Model()
+    next(iter(samplers.trajectory(unconditional, LABELS, -1.0, steps=8)))
+    assert (unconditional.network.seen[0][1] == -1).all()
+
+
+def test_a_start_of_the_callers_is_taken_as_it_is():
+    model = Model()
+    steps = list(samplers.trajectory(model, LABELS, 2.0, method="ddim", steps=8, x_T=X_T))
+    assert torch.equal(steps[0].x, X_T) and len(model.network.seen) == 8
+
+
 def test_pixels_seed_and_mode():
     model = Model()
     model.network.train()
-    a, b, c = (samplers.sample(model, LABELS, 2.0, steps=8, generator=torch.Generator().manual_seed(s)) for s in (0, 0, 1))
+    a, b, c = (samplers.sample(model, LABELS, 2.0, steps=8, generator=seeded(s)) for s in (0, 0, 1))
     assert torch.equal(a, b) and not torch.allclose(a, c)
     assert a.shape == (10, 1, 4, 4) and 0 <= a.min() and a.max() <= 1 and model.network.training and not a.requires_grad
     torch.testing.assert_close(samplers.pixels(torch.tensor([-10.0, 0.0, 1.0, 10.0])), torch.tensor([0, MEAN, MEAN + STD, 1]))
@@ -150,6 +180,7 @@ def test_pixels_seed_and_mode():
         (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
         (dict(guidance_interval=(2, 1)), "low < high"), (dict(guidance_interval=1), "guidance_interval"),
         (dict(labels=torch.tensor([10])), "0 to 9"), (dict(labels=torch.tensor([-1])), "0 to 9"), (dict(labels=torch.eye(10)), "labels"),
+        (dict(x_T=X_T[:9]), "x_T"), (dict(x_T=X_T.long()), "x_T"), (dict(x_T=X_T / 0), "finite"), (dict(x_T=3), "x_T"),
         (dict(labels=torch.tensor([], dtype=torch.long)), "labels"), (dict(labels=[1]), "labels"), (dict(labels=torch.tensor([1.0])), "labels"),
     ],
 )  # fmt: skip
