@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import functools
 import io
 import json
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 from PIL import Image
 
+from course.handout import ANSWER, NOTEBOOK, ROOT
 from course.plain import plain
 
 # Where a part begins: the first cell with one of nbgrader's ids, or with this heading. It ends where a later part begins.
@@ -29,8 +31,8 @@ MAX_SIDE = 4_000        # … and its pixels a side
 def pieces(path, key):
     """A part of a notebook, key "training", "guidance" or "customise", in its order: ("text" | "code" | "output", text) or ("png", base64).
 
-    Pictures are PNG files that decode; HTML, SVG and JavaScript are left out. Raises nothing: a notebook that cannot be read
-    gives one text that says why.
+    Pictures are PNG files that decode; HTML, SVG and JavaScript are left out, and so is what the course itself says in the notebook.
+    Raises nothing: a notebook that cannot be read gives one text that says why.
     """
     name = Path(path).name
     try:
@@ -41,7 +43,8 @@ def pieces(path, key):
     if begins[key] is None:
         return (("text", f"{name} has no part {PARTS[key][1]!r}: neither its cells nor its heading are there."),)
     later = [place for place in begins.values() if place is not None and place > begins[key]]
-    found = [piece for cell in cells[begins[key] : min(later, default=None)] for piece in _pieces_of(cell)]
+    own = [cell for cell in cells[begins[key] : min(later, default=None)] if cell["source"].strip() not in _said_by_the_course()]
+    found = [piece for cell in own for piece in _pieces_of(cell)]
     if len(found) > MAX_PIECES:
         found[MAX_PIECES:] = [("text", f"… and {len(found) - MAX_PIECES} more, which are in the notebook only.")]
     return tuple(found)
@@ -61,6 +64,18 @@ def _cells(path):
         return [{**cell, "cell_type": cell["cell_type"], "source": _joined(cell["source"])} for cell in notebook["cells"]]
     except Exception as error:
         raise ValueError(f"it is no Jupyter notebook ({type(error).__name__})") from error
+
+
+@functools.cache
+def _said_by_the_course():
+    """The texts of the course's notebook, without the answers; none where it is not there, as on a platform."""
+    try:
+        cells = _cells(ROOT / NOTEBOOK)
+    except ValueError:
+        return frozenset()
+    answers = [bool(cell["metadata"].get("nbgrader", {}).get("solution")) for cell in cells]
+    given = [cell["source"].strip() for cell, answer in zip(cells, answers) if cell["cell_type"] == "markdown" and not answer]
+    return frozenset([*given, ANSWER])
 
 
 def _begin(cells, ids, title):

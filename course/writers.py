@@ -97,21 +97,20 @@ def gradescope(record):
 def prairielearn(record):
     """PrairieLearn's results.json (docs.prairielearn.com/externalGrading); score is the part of the automatic points, 0 to 1.
 
-    Parts that a person marks are 0 of 0 points, which PrairieLearn shows without a verdict. Where nothing could be checked the
-    submission is not gradable, and no attempt is lost.
+    Parts that a person marks are 0 of 0 points, which PrairieLearn shows without a verdict. A submission that earned nothing
+    and has something wrong with all of it, as a missing file, is not gradable, and no attempt is lost.
     """
     record = plain(record)
     automatic = record.out_of - record.open
-    checked = any(section.properties for section in record.sections)
     tests = [
         {"name": name, "points": points or 0, "max_points": 0 if points is None else out_of, "output": output}
         for section in record.sections
         for name, points, out_of, output in _tests(section)
     ]
-    result = {"gradable": checked, "message": _head(record), "tests": tests}
-    if checked:
-        return _json({**result, "score": min(1.0, record.points / automatic) if automatic else 0.0})
-    return _json({**result, "format_errors": list(record.notes) or ["Nothing in this submission could be checked."]})
+    if record.notes and not record.points:
+        return _json({"gradable": False, "format_errors": list(record.notes), "message": _head(record), "tests": tests})
+    score = min(1.0, record.points / automatic) if automatic else 0.0
+    return _json({"gradable": True, "score": score, "message": _head(record), "tests": tests})
 
 
 def _tests(section):
