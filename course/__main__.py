@@ -1,22 +1,119 @@
-"""The command line of the course's office: python -m course handout."""
+"""The command line of the course's office: python -m course handout | grade | gradescope | nbgrader."""
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 from course.handout import HandoutError, handout
 from course.skeleton import SkeletonError
 
+FORMATS = ("text", "gradescope", "prairielearn")
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(prog="python -m course", description="The course's office.")
-    commands = parser.add_subparsers(required=True, metavar="command")
+
+class CommandError(Exception):
+    """A command that cannot be carried out as it was given."""
+
+
+def grade(arguments):
+    """Grade a submission, a folder or a zip; or with --all each sub-folder and zip of a folder."""
+    if arguments.all:
+        return _grade_all(arguments)
+    if arguments.submission is None:
+        raise CommandError("no submission; name a folder or a zip, or a whole class: --all FOLDER --out REPORT")
+    if arguments.jobs:
+        raise CommandError("--jobs is for a class: --all FOLDER --out REPORT")
+    out = _writable(arguments.out)
+    from course import grading, writers  # here, as torch takes seconds
+    from course.sandbox import SandboxError
+    from lab.checkpoint import write_text
+
+    if not Path(arguments.submission).exists():
+        raise CommandError(f"{arguments.submission} does not exist; name a folder or a zip")
+    try:
+        record = grading.grade(arguments.submission)
+    except SandboxError as error:
+        raise CommandError(str(error)) from error
+    said = writers.WRITERS[arguments.format or "text"](record)
+    if out is None:
+        print(said, end="")
+    else:
+        write_text(out, said)
+
+
+def _grade_all(arguments):
+    if arguments.submission or arguments.format:
+        raise CommandError("--all FOLDER grades a class and writes a report: it takes --out REPORT, no SUBMISSION and no --format")
+    if arguments.out is None:
+        raise CommandError("--all FOLDER needs --out REPORT, a new folder for the report, or one that is to be continued")
+    from course import classroom
+
+    try:
+        failed = classroom.grade_all(arguments.all, arguments.out, arguments.jobs)
+    except classroom.ClassError as error:
+        raise CommandError(str(error)) from error
+    except KeyboardInterrupt:
+        raise CommandError("stopped; what is graded is kept, and the same command goes on from there") from None
+    print(f"the report is {Path(arguments.out) / 'index.html'}")
+    if failed:
+        raise CommandError(f"{len(failed)} could not be graded: {', '.join(failed[:5])}; the report says why")
+
+
+def _writable(out):
+    """`out` as a Path to which a file can be written, before any work; None stays None."""
+    if out is None:
+        return None
+    out = Path(out)
+    if out.is_dir() or not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
+        raise CommandError(f"--out {out} cannot be written; name a file in a folder that exists")
+    return out
+
+
+def gradescope(arguments):
+    """Make the zip that is uploaded to Gradescope as the autograder."""
+    from course import gradescope
+
+    gradescope.upload(_writable(arguments.out))
+
+
+def nbgrader(arguments):
+    """Make a folder in which nbgrader generates, collects and grades the notebook."""
+    from course import nbgrader
+
+    nbgrader.course(arguments.out)
+
+
+def parser():
+    main = argparse.ArgumentParser(prog="python -m course", description="The course's office.")
+    commands = main.add_subparsers(required=True, metavar="command")
+
     command = commands.add_parser("handout", help="make what students receive", description="Make what students receive, in a new folder.")
     command.add_argument("out", metavar="OUT", help="the folder")
     command.set_defaults(run=lambda parsed: handout(parsed.out))
-    parsed = parser.parse_args(arguments)
+
+    command = commands.add_parser("grade", help="grade a submission, or a class", description=grade.__doc__)
+    command.add_argument("submission", nargs="?", metavar="SUBMISSION", help="a folder or a zip")
+    command.add_argument("--format", choices=FORMATS, help="of what is written (default: text)")
+    command.add_argument("--out", help="the file to write (default: the terminal); with --all the folder of the report")
+    command.add_argument("--all", metavar="FOLDER", help="grade a class: each sub-folder and zip of FOLDER is a submission")
+    command.add_argument("--jobs", type=int, help="with --all, how many are graded at once (default: one a core)")
+    command.set_defaults(run=grade)
+
+    command = commands.add_parser("gradescope", help="make the upload for Gradescope", description=gradescope.__doc__)
+    command.add_argument("out", metavar="OUT.zip", help="the file")
+    command.set_defaults(run=gradescope)
+
+    command = commands.add_parser("nbgrader", help="make a folder for nbgrader", description=nbgrader.__doc__)
+    command.add_argument("out", metavar="OUT", help="the folder")
+    command.set_defaults(run=nbgrader)
+    return main
+
+
+def main(arguments=None):
+    parsed = parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (HandoutError, SkeletonError) as error:
+    except (CommandError, HandoutError, SkeletonError, ValueError, OSError) as error:
         sys.exit(f"python -m course: {error}")
 
 

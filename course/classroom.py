@@ -1,0 +1,216 @@
+"""Grade a whole class: every submission of a folder, in parallel, going on where it was stopped."""
+
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import signal
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from course import pages
+from course.plain import cell, file_name, plain
+from course.record import from_json, to_json
+from lab.checkpoint import write_rows, write_text
+
+ROOT = Path(__file__).parents[1]
+GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, beside the submission
+RECORDS = "records"                        # in the report; also the mark of a report that a class's grading wrote
+MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
+SECONDS = 120                              # for one submission: twice what it gets alone, as others run beside it
+LARGE = 256 << 20                          # bytes; of a larger file only size and time of change are looked at
+
+
+class ClassError(Exception):
+    """A class that cannot be graded as asked; the message says what to do."""
+
+
+def grade_all(folder, report, jobs=None, grade=None):
+    """Grade each sub-folder and zip of `folder`; write the records, scores.csv, a page a submission and index.html to `report`.
+
+    A record is used again where neither the submission nor the grader has changed. jobs: how many are graded at once, by default
+    one a core. grade: instead of course.grading.grade. Returns the names of what could not be graded. Raises ClassError, before
+    any work where it can.
+    """
+    folder, report = Path(folder).absolute(), Path(report).absolute()
+    if jobs is not None and jobs < 1:
+        raise ClassError(f"--jobs {jobs}; allowed is a whole number of at least 1")
+    if grade is None:
+        from course.grading import grade  # here, as it takes a second
+    names = _submissions(folder, report)
+    _prepare(report)
+    with _alone(report):
+        grader = _digest(*(ROOT / name for name in GRADER))
+        digests = {name: f"{_digest(path)} by {grader}" for name, path in names.items()}
+        records = {name: record for name in names if (record := _kept(report, name, digests[name]))}
+        todo = {name: path for name, path in names.items() if name not in records}
+        failed = {}
+        bar = tqdm(total=len(names), initial=len(records), unit="submission", desc=folder.name, disable=None)
+        with bar, contextlib.closing(_graded(todo, jobs or _cores(), grade)) as graded:
+            for name, record, why in graded:
+                if record:
+                    kept = {"of": digests[name], "record": json.loads(to_json(plain(record)))}
+                    write_text(_record(report, name), json.dumps(kept, indent=1))
+                    records[name] = record
+                else:
+                    failed[name] = why
+                bar.update()
+        _write(report, folder.name, [records[name] for name in names if name in records], failed)
+    return list(failed)
+
+
+def _submissions(folder, report):
+    """{name: path} of the submissions in a folder, by name."""
+    if not folder.is_dir():
+        raise ClassError(f"{folder} is no folder; name the one that holds a sub-folder or a zip for each submission")
+    if report == folder or folder in report.parents:
+        raise ClassError(f"the report {report} would lie among the submissions; name a folder outside of {folder}")
+    there = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
+    found = [path for path in there if not path.is_symlink() and (path.is_dir() or path.suffix.lower() == ".zip" and path.is_file())]
+    if not found:
+        what = f"only {', '.join(path.name for path in there[:3])}" if there else "nothing"
+        raise ClassError(f"{folder} holds {what}; each submission is a sub-folder or a zip in it")
+    names = {}
+    for path in found:
+        name = plain(MOODLE.sub("", path.name if path.is_dir() else path.stem)) or path.name
+        other = next((other for other in names if other.casefold() == name.casefold()), None)
+        if other is not None:
+            raise ClassError(f"{names[other].name} and {path.name} would both be called {name!r}; rename or remove one of them")
+        names[name] = path
+    return names
+
+
+def _prepare(report):
+    """Make the folder of a report, or take up one that a grading left."""
+    try:
+        if report.exists() and (not report.is_dir() or any(report.iterdir()) and not (report / RECORDS).is_dir()):
+            raise ClassError(f"{report} holds something else than the report of a class; name a new folder")
+        for name in (RECORDS, pages.FOLDER):
+            (report / name).mkdir(parents=True, exist_ok=True)
+        write_text(report / RECORDS / "README", "The records of graded submissions. A grading that is started again goes on from them.\n")
+    except OSError as error:
+        raise ClassError(f"{report} cannot be written: {error}; name another folder") from error
+
+
+@contextlib.contextmanager
+def _alone(report):
+    """The only grading that writes to a report; the lock of a process that died is free."""
+    try:
+        lock = FileLock(report / RECORDS / ".lock", timeout=0).acquire()
+    except Timeout:
+        raise ClassError(f"another grading is writing to {report}; wait for it, or name another folder") from None
+    with lock:
+        yield
+
+
+def _digest(*paths):
+    """SHA-256 of files and folders: names and contents. Links are not followed."""
+    digest = hashlib.sha256()
+    for top in paths:
+        inside = sorted(Path(each) / name for each, _, files in os.walk(top) for name in files) if top.is_dir() else [top]
+        for path in inside:
+            if "__pycache__" in path.parts:
+                continue
+            about = path.lstat()
+            digest.update(os.fsencode(path.relative_to(top.parent)) + b"\0%d\0%d\0" % (stat.S_IFMT(about.st_mode), about.st_size))
+            if path.is_symlink() or not path.is_file():
+                digest.update(os.fsencode(os.readlink(path)) if path.is_symlink() else b"")
+            elif about.st_size > LARGE:
+                digest.update(b"%d" % about.st_mtime_ns)
+            else:
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _record(report, name):
+    return report / RECORDS / f"{file_name(name)}.json"
+
+
+def _kept(report, name, digest):
+    """The record of an earlier run, or None where there is none for this very content."""
+    try:
+        kept = json.loads(_record(report, name).read_text("utf-8"))
+        return from_json(json.dumps(kept["record"])) if kept["of"] == digest else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _graded(todo, jobs, grade):
+    """Grade in processes of their own and yield (name, record, None) or (name, None, why), as they come."""
+    if not todo:
+        return
+    context = multiprocessing.get_context("spawn")  # a forked process would keep its parent's ends of pipes open
+    waiting, running = list(todo.items()), {}
+    pool = concurrent.futures.ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context, initializer=_begin)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:  # no more are handed out than run, so that stopping is quick
+                name, path = waiting.pop(0)
+                running[pool.submit(_grade, grade, path, name)] = name
+            for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                yield running.pop(future), *future.result()
+    except concurrent.futures.process.BrokenProcessPool as error:
+        why = "a grading process was killed, perhaps for lack of memory; give the command again: it goes on from here"
+        raise ClassError(why) from error
+    except BaseException:  # Ctrl-C above all: what is being graded is given up
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _grade(grade, path, name):
+    """In a process of the pool: (record, None), or (None, why)."""
+    try:
+        return grade(path, name=name, seconds=SECONDS), None
+    except Exception as error:  # the class's other submissions are to be graded all the same
+        return None, f"{type(error).__name__}: {error}"
+
+
+def _begin():
+    """In a process of the pool, first: end when told to, or when the parent has died, but let the grading clear up after itself."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the parent passes it on
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        os._exit(1)  # it waits for work that nobody will send
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write(report, title, records, failed):
+    rows = [_row(record) for record in records]
+    empty = dict.fromkeys(rows[0] if rows else ())
+    rows += [{**empty, "submission": cell(name), "notes": cell(f"not graded: {why}")} for name, why in failed.items()]
+    write_rows(report / "scores.csv", rows)
+    for record in records:
+        write_text(report / pages.FOLDER / f"{file_name(record.submission)}.html", pages.student_page(record))
+    write_text(report / "index.html", pages.class_page(title, records, failed.items()))
+
+
+def _row(record):
+    """A line of scores.csv; the points that a person gives are left empty."""
+    own = {section.key: section.points for section in record.sections}
+    total = {"automatic": record.points, "automatic_out_of": record.out_of - record.open, "by_hand_out_of": record.open}
+    misconceptions = "; ".join(what for what, _ in pages.misconceptions([record]))
+    texts = {"misconceptions": cell(misconceptions), "notes": cell(" ".join(record.notes))}
+    return {"submission": cell(record.submission), **own, **total, **texts}
