@@ -4,7 +4,6 @@ import random
 import re
 import tempfile
 import time
-from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,19 @@ from course.wire import Lost
 
 SEED = 20_241_107
 LOAD_SECONDS, CHECK_SECONDS = 6, 8  # for one import of a module, for one check
+END_SECONDS = 2                     # to end the sandbox and lay out what a person marks
 MOST_LOST, MOST_SAID = 2, 3         # checks of a section that may hang or end their process; messages of a property
 MISCONCEPTION = re.compile(r"This is what you get (?:when )?(.+?)\.(?=\s|$)")
 
-Loaded = namedtuple("Loaded", "stand_in problem", defaults=(False, None))
-Loaded.__doc__ = "How a module can be imported: whether in place of the student's ResUNet.py something empty stands, or why it cannot."
+
+class Loaded:
+    """How a module is imported: whether something empty stands in for the student's ResUNet.py, or why it cannot be.
+
+    broken: what is known of its scheduler, see course.remote.Channel.
+    """
+
+    def __init__(self, stand_in=False, problem=""):
+        self.stand_in, self.problem, self.broken = stand_in, problem, []
 
 
 def grade(submission, *, name=None, seconds=60):
@@ -36,27 +43,25 @@ def grade(submission, *, name=None, seconds=60):
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="grading-") as folder:
         taken = intake.take(submission, folder)
-        with Sandbox(taken.code, start + seconds) as box:
+        with Sandbox(taken.code, start + seconds - END_SECONDS) as box:
             sections, notes = _graded(box, taken)
             notes = (*taken.notes, *notes, *_printed(box))
             return Record(name or Path(submission).name, tuple(sections), notes, box.confinement, time.monotonic() - start)
 
 
 def _graded(box, taken):
+    """All sections, and what is to be said about the whole."""
+    loaded, sections, automatic = {}, [], list(parts())
     with torch.random.fork_rng(devices=[]):
-        loaded, automatic = {}, list(parts())
         for part in automatic:
             if part.module not in loaded:
                 loaded[part.module] = _load(box, taken, part)
-        sections = []
-        for number, part in enumerate(automatic):
-            until = time.monotonic() + (box.until - time.monotonic()) / (len(automatic) - number + taken.checkpoint)
-            sections.append(_section(box, part, loaded[part.module], until))
-        notes = [f"{module}.py: {how.problem}" for module, how in loaded.items() if how.problem and f"{module}.py is missing" not in how.problem]
+        for left, part in zip(range(len(automatic), 0, -1), automatic, strict=True):
+            share = (box.until - time.monotonic()) / (left + taken.checkpoint)  # of the time that is left
+            sections.append(_section(box, part, loaded[part.module], time.monotonic() + share))
         sections.append(_training(box, taken))
-    for key, points in BY_HAND.items():
-        sections.append(Section(key, TITLES[key], None, points, shown=_shown(taken, key)))
-    return sections, notes
+    sections += [Section(key, TITLES[key], None, points, shown=_shown(taken, key)) for key, points in BY_HAND.items()]
+    return sections, [how.problem for how in loaded.values() if how.problem and "is missing" not in how.problem]
 
 
 def _shown(taken, key):
@@ -73,7 +78,7 @@ def _load(box, taken, part):
             channel.open()
             return Loaded(stand_in)
         except Exception as error:
-            problem = f"It cannot be imported. {_words(error, box, part)}"
+            problem = f"{part.module}.py cannot be imported. {_words(error, part)}"
             if isinstance(error, Lost) and "takes too long" in problem:
                 problem += " Code outside of functions and classes runs at import: move it to the notebook."
         finally:
@@ -82,28 +87,33 @@ def _load(box, taken, part):
 
 
 def _channel(box, part, loaded, seconds):
-    return remote.Channel(lambda: box.link(seconds), module=part.module, name=part.cls, stand_in=loaded.stand_in, seed=SEED)
+    load = dict(module=part.module, name=part.cls, stand_in=loaded.stand_in, seed=SEED)
+    return remote.Channel(lambda: box.link(seconds), loaded.broken, **load)
 
 
 def _section(box, part, loaded, until):
-    lost, properties, said = 0, [], set()
+    properties, said, lost = [], set(), []
     for points, name, checks in part.properties:
-        messages = []
-        for check in checks:
-            if loaded.problem:
-                messages.append(loaded.problem)
-                break
-            if lost >= MOST_LOST or time.monotonic() >= until:
-                messages.append(lost_words if lost else "No time was left to look at this: the checks before it took all of it.")
-                break
-            error = _run(box, part, loaded, check, min(CHECK_SECONDS, until - time.monotonic()))
-            if error is not None:
-                messages.append(_words(error, box, part))
-                if _is_lost(error):
-                    lost, lost_words = lost + 1, messages[-1]
+        messages = [loaded.problem] if loaded.problem else _messages(box, part, loaded, checks, until, lost)
         properties.append(_property(name, points, messages, said))
-    notes = () if any(each.says for each in properties) else tuple(_notes(box, part, loaded, until))
-    return Section(part.key, part.title, sum(each.points for each in properties), sum(each.out_of for each in properties), tuple(properties), notes)
+    notes = () if said else tuple(_notes(box, part, loaded, until))
+    points, out_of = sum(each.points for each in properties), sum(each.out_of for each in properties)
+    return Section(part.key, part.title, points, out_of, tuple(properties), notes)
+
+
+def _messages(box, part, loaded, checks, until, lost):
+    """What the checks of a property say. lost: what was said of checks that hung or ended their process; after some, no more are run."""
+    messages = []
+    for check in checks:
+        if len(lost) >= MOST_LOST:
+            return [*messages, lost[-1]]
+        if time.monotonic() >= until:
+            return [*messages, "No time was left to look at this: the checks before it took all of it."]
+        error = _run(box, part, loaded, check, min(CHECK_SECONDS, until - time.monotonic()))
+        if error is not None:
+            messages.append(_words(error, part))
+            lost += [messages[-1]] if _lost(error) else []
+    return messages
 
 
 def _run(box, part, loaded, check, seconds):
@@ -139,21 +149,22 @@ def _property(name, points, messages, said):
     return Property(name, 0 if messages else points, points, tuple(shown), tuple(found))
 
 
-def _words(error, box, part):
+def _words(error, part):
     """What to tell the student of an error."""
-    if _is_lost(error):
-        return box.why(error if isinstance(error, Lost) else error.__cause__ or error.__context__)
+    lost = _lost(error)
+    if lost:
+        return str(lost)
     if isinstance(error, AssertionError):
         return str(error)
     where = getattr(error, "where", "")
     if isinstance(error, NotImplementedError):
         return f"This is not written yet{f' ({where})' if where else ''}. {part.see}"
-    name = "" if type(error).__name__ == "StudentError" else f"{type(error).__name__}: "
-    return f"Your code stops with {name}{str(error)[:1000]}{f' ({where})' if where else ''}. {part.see}"
+    return f"Your code stops with {type(error).__name__}: {str(error)[:1000]}{f' ({where})' if where else ''}. {part.see}"
 
 
-def _is_lost(error):
-    return any(isinstance(each, Lost) for each in (error, error.__cause__, error.__context__))
+def _lost(error):
+    """The Lost that an error is or came from, or None."""
+    return next((each for each in (error, error.__cause__, error.__context__) if isinstance(each, Lost)), None)
 
 
 def _training(box, taken):
@@ -167,4 +178,4 @@ def _training(box, taken):
 
 def _printed(box):
     printed = box.printed.strip()
-    return (f"It printed, among other things: {printed[:500]}",) if printed else ()
+    return (f"It printed, among other things: {printed[:300]}",) if printed else ()

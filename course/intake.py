@@ -101,7 +101,8 @@ def _copy(files, into, notes):
                 while part := source.read(2**20):
                     limit -= len(part)
                     if limit < 0:
-                        raise _Refused(f"is larger than {LIMITS[target.suffix] // 2**20} MB, or all files together than {MOST_BYTES // 2**20} MB")
+                        most = f"{LIMITS[target.suffix] // 2**20} MB, or all files together than {MOST_BYTES // 2**20} MB"
+                        raise _Refused(f"is larger than {most}")
                     file.write(part)
                 left -= file.tell()
         except (_Refused, OSError, RuntimeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
@@ -113,7 +114,10 @@ def _copy(files, into, notes):
 def _sort(found, code, notes):
     """The student's modules from wherever they lie, and the notebook and the weights, each the one that lies highest."""
     files = sorted((p for p in found.rglob("*") if p.is_file()), key=lambda p: (len(p.parts), p.as_posix()))
-    first = lambda names: next((p for p in files if p.name in names), None)
+
+    def first(names):
+        return next((p for p in files if p.name in names), None)
+
     intake = Intake(code, first((NOTEBOOK,)) or next((p for p in files if p.suffix == ".ipynb"), None), notes=notes)
     top = first(MODULES)
     if top:

@@ -3,21 +3,26 @@
 The network that a check lends, its random numbers and all judging stay on this side.
 """
 
+import time
+
 import torch
 from torch import nn
 
 from course.wire import GARBLED, Lost, error_fields, raised
 
+SLOW_SECONDS = 2  # for one call of scheduler that then fails
+
 
 class Channel:
-    """Questions to one child of the sandbox, and its questions in between. connect: a function that gives a fresh Link.
+    """Questions to one child of the sandbox, and its questions in between. Raises the student's errors, and Lost.
 
-    Raises the student's errors, and Lost.
+    connect: a function that gives a fresh Link. load: what the child imports first. broken: a list that channels may share; an
+    error of a scheduler that hangs or takes too long is put there, and raised again without asking.
     """
 
-    def __init__(self, connect, **load):
+    def __init__(self, connect, broken=None, **load):
         self.connect, self.load = connect, load
-        self.link, self.models, self.broken = None, [], None
+        self.link, self.models, self.broken = None, [], [] if broken is None else broken
 
     def open(self):
         """Have the child import the module; the first question does, too."""
@@ -99,17 +104,25 @@ class RemoteDDPM:
     def scheduler(self, t_s):
         """The student's own. Where it hangs or ends the process, that is found out once; the rest goes on in a fresh child."""
         if self.channel.broken:
-            raise self.channel.broken
+            raise self.channel.broken[0]
+        start = time.monotonic()
         try:
             return self._call("scheduler", t_s)["value"]
         except Lost as lost:
-            self.channel.broken = lost
-            self.channel.close()
-            self.channel.models.clear()
-            self._make()
-            if self.network is not None:
-                self.channel.ask("lend", model=self.number, name="network")
+            self.channel.broken.append(lost)
+            self._start_again()
             raise
+        except Exception as error:
+            if time.monotonic() - start > SLOW_SECONDS:
+                self.channel.broken.append(error)
+            raise
+
+    def _start_again(self):
+        self.channel.close()
+        self.channel.models.clear()
+        self._make()
+        if self.network is not None:
+            self.channel.ask("lend", model=self.number, name="network")
 
     def eval(self):
         self._call("eval")

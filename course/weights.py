@@ -13,8 +13,10 @@ from DDPM import ConditionalDDPM
 from lab import judge as reader
 from lab import samplers
 
-OMEGA, STEPS, EACH = 2.0, 10, 10  # guidance, steps of DPM-Solver++, pictures a digit
-SHARES = ((4, 0.6), (2, 0.85), (2, 0.95))  # points, and the share of pictures that must read as the digit asked for
+OMEGA, STEPS, EACH = 2.0, 8, 5  # guidance, steps of DPM-Solver++, pictures a digit
+# Points, and the share of the pictures that must read as the digit asked for. The weights that ship with the project, of ten
+# epochs, read 100 % right for each of four seeds; a network that has learnt nothing reads 10 %.
+SHARES = ((4, 0.5), (2, 0.75), (2, 0.9))
 SEE = "See 2.4 Full training in the notebook."
 
 
@@ -52,7 +54,7 @@ def _share(box):
         labels = torch.arange(10).repeat_interleave(EACH)
         images = samplers.sample(model, labels, OMEGA, steps=min(STEPS, config.T), generator=torch.Generator().manual_seed(0))
     except Lost as lost:
-        raise Unjudged(f"best_checkpoint.pth cannot be sampled: {box.why(lost)}") from lost
+        raise Unjudged(f"best_checkpoint.pth cannot be sampled: {lost}") from lost
     except Unjudged:
         raise
     except Exception as error:

@@ -22,14 +22,17 @@ class Lost(Exception):
 
 
 class StudentError(Exception):
-    """An error of a type that the grader does not know."""
+    """An error of a type that the grader does not know; each is raised as a subclass with that type's name."""
 
 
 class Link:
-    """One end of a socket on which whole frames go both ways. until: the time.monotonic() after which it is Lost, or None."""
+    """One end of a socket on which whole frames go both ways.
 
-    def __init__(self, sock, until=None):
-        self.socket, self.until, self.received = sock, until, 0
+    until: the time.monotonic() after which it is Lost, or None. why: a function that says why the other side has ended, or "".
+    """
+
+    def __init__(self, sock, until=None, why=str):
+        self.socket, self.until, self.why, self.received = sock, until, why, 0
 
     def send(self, **fields):
         arrays = []
@@ -55,7 +58,7 @@ class Link:
         while len(content) < size:
             part = self._timed(self.socket.recv, min(size - len(content), 2**20))
             if not part:
-                raise Lost(ENDED)
+                raise Lost(self.why() or ENDED)
             content += part
         return content
 
@@ -69,7 +72,7 @@ class Link:
         except TimeoutError:
             raise Lost(SLOW) from None
         except OSError:
-            raise Lost(ENDED) from None
+            raise Lost(self.why() or ENDED) from None
 
     def close(self):
         self.socket.close()
@@ -122,7 +125,7 @@ def error_fields(error, where=""):
 def raised(fields):
     """The error that error_fields described: of the same built-in type where that matters, with `where` it came from."""
     name, message = str(fields["type"]), str(fields["message"])
-    kind = BUILTIN.get(name)
-    error = kind(message) if kind else StudentError(f"{name}: {message}")
+    kind = BUILTIN.get(name) or type(name[:100] if name.isidentifier() else "Error", (StudentError,), {})
+    error = kind(message)
     error.where = str(fields["where"])
     return error
