@@ -21,6 +21,7 @@ from tqdm import tqdm
 from course import pages
 from course.plain import cell, file_name, plain
 from course.record import from_json, to_json
+from course.writers import points
 from lab.checkpoint import write_rows, write_text
 
 ROOT = Path(__file__).parents[1]
@@ -209,8 +210,9 @@ def _write(report, title, records, failed):
 
 def _row(record):
     """A line of scores.csv; the points that a person gives are left empty."""
-    own = {section.key: section.points for section in record.sections}
-    total = {"automatic": record.points, "automatic_out_of": record.out_of - record.open, "by_hand_out_of": record.open}
+    own = {section.key: "" if section.points is None else points(section.points) for section in record.sections}
+    counts = {"automatic": record.points, "automatic_out_of": record.out_of - record.open, "by_hand_out_of": record.open}
+    total = {name: points(count) for name, count in counts.items()}
     misconceptions = "; ".join(what for what, _ in pages.misconceptions([record]))
     texts = {"misconceptions": cell(misconceptions), "notes": cell(" ".join(record.notes))}
     return {"submission": cell(record.submission), **own, **total, **texts}

@@ -62,7 +62,7 @@ def test_gradescope():
 
 
 def test_prairielearn():
-    results = json.loads(writers.prairielearn(a_record(swapped=True, trained=7.5)))
+    results = json.loads(writers.prairielearn(a_record(swapped=True, trained=7.5, notes=("README.md is not asked for.",))))
     assert results["gradable"] is True and "format_errors" not in results
     assert results["score"] == pytest.approx(25 / 30)
     assert sum(test["points"] for test in results["tests"]) == 25 and sum(test["max_points"] for test in results["tests"]) == 30
