@@ -22,6 +22,7 @@ import time
 from pathlib import Path
 
 import psutil
+import torch
 
 from course.handout import ROOT
 from course.wire import ENDED, Link, Lost, pair
@@ -39,8 +40,8 @@ SAID = {
         "The system allows no namespaces here: the submission could reach the network and read what every user may read.",
     ),
     "limits": (
-        "The system allows neither namespaces nor another user here: the submission could reach the network, and read and write "
-        "whatever the grader may. Grade submissions that you do not trust on a machine that allows one of them.",
+        "The system allows neither namespaces nor another user here: the submission could reach the network, and read, write "
+        "and end whatever the grader may. Grade submissions that you do not trust on a machine that allows one of them.",
     ),
 }
 LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB of files, and time."
@@ -60,10 +61,11 @@ mount -t tmpfs -o mode=777,size={DISK} tmpfs "$root$base/scratch"
 mount -t proc -o ro proc "$root/proc" || true
 for device in null zero random urandom; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
 cd "$root"; pivot_root . old; umount -l old; rmdir old
-mount -o remount,ro /
+mount -o remount,bind,ro /
 cd "$base/scratch"
 exec setpriv ${{user:+--reuid "$user" --regid "$user" --clear-groups}} --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
 """
+PACKAGES = str(Path(torch.__file__).parents[1])
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ssl", "/sys/devices/system/cpu")
 
 
@@ -84,6 +86,9 @@ class Sandbox:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self):
+        if not self._start():
+            self.__exit__()
+            raise SandboxError(f"the sandbox does not start: {self.printed.strip()[-500:] or 'no word came from it'}")
         return self
 
     def __exit__(self, *error):
@@ -97,12 +102,12 @@ class Sandbox:
 
     def link(self, seconds):
         """A Link to a fresh child, for so long. What the child before it has left behind is ended. Raises Lost."""
-        self.ended_by, until = "", min(self.until, time.monotonic() + seconds)
-        for fresh in (False, True):
-            if fresh or self.process is None or self.process.poll() is not None:
+        self.ended_by = ""
+        for again in (False, True):
+            if again or self.process is None or self.process.poll() is not None:
                 self._stop()
                 self._start()
-                until = max(until, min(self.until, time.monotonic() + seconds))
+            until = min(self.until, time.monotonic() + seconds)
             mine, theirs = pair()
             try:
                 self.control.settimeout(max(0.1, until - time.monotonic()))
@@ -116,10 +121,13 @@ class Sandbox:
         raise Lost(self.ended_by or ENDED)
 
     def _start(self):
+        """Whether a worker is there now, in an empty scratch folder."""
+        for path in (self.base / "scratch").iterdir():
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         mine, theirs = pair()
         alone = "no" if self.wall == "limits" else "yes"
         office, code = self.base / "office", self.base / "code"
-        command = [sys.executable, "-I", office / "course" / "worker.py", office, code, theirs.fileno(), alone,
+        command = [sys.executable, "-I", office / "course" / "worker.py", PACKAGES, office, code, theirs.fileno(), alone,
                    _allowed(self.wall), *self.modules]  # fmt: skip
         self.control = mine
         scratch = str(self.base / "scratch")
@@ -132,12 +140,12 @@ class Sandbox:
                      "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        mine.settimeout(START_SECONDS)
+        mine.settimeout(max(0.1, min(START_SECONDS, self.until - time.monotonic())))
         with contextlib.suppress(OSError):
             if mine.recv(1) == b"r":
-                return
+                return True
         self._stop()
-        raise SandboxError(f"the sandbox does not start: {self.printed.strip()[-500:] or 'no word came from it'}")
+        return False
 
     def _read(self, process):
         """Keep the beginning of what is printed, and let the rest go."""
@@ -188,9 +196,8 @@ def walls(wall, base, user):
         return []
     unshare = ["unshare", "--mount", "--pid", "--fork", "--net", "--ipc", "--uts", "--kill-child"]
     mapped = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
-    shown = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *sys.path) if path and os.path.isdir(path)}
-    shown |= {sys.prefix, sys.base_prefix}
-    shown = [path for path in sorted(shown) if not _below(path, (*SYSTEM, str(ROOT), *(shown - {path})))]
+    shown = {os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, PACKAGES)}
+    shown = [path for path in sorted(shown) if not _below(path, (*SYSTEM, *(shown - {path})))]
     return [*unshare, *mapped, "sh", "-c", NEW_ROOT, "sh", base / "root", base, "" if user is None else str(user), *SYSTEM, *shown, "--"]
 
 

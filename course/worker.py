@@ -1,7 +1,7 @@
 """Runs inside the sandbox: imports torch once, then forks a child for each check, which runs the student's code.
 
-Started by course.sandbox as: python -I worker.py OFFICE CODE FD ALONE PROCESSES [MODULE ...]. OFFICE holds the course's own
-modules, CODE the student's. FD is a socket on which sockets arrive, one for each child. ALONE is "yes" where every process that
+Started by course.sandbox as: python -I worker.py PACKAGES OFFICE CODE FD ALONE PROCESSES [MODULE ...]. PACKAGES holds torch, OFFICE
+the course's own modules, CODE the student's. FD is a socket on which sockets arrive, one for each child. ALONE is "yes" where every process that
 this one may signal is the submission's. PROCESSES: how many its user may have. Imports come before any code of the student.
 """
 
@@ -20,8 +20,9 @@ EXTRA_MEMORY = 3 * 2**30  # bytes of address space beyond what the imports take
 FILE_SIZE, FILES, CPU_SECONDS = 2**26, 256, 90
 
 
-def main(office, code, fd, alone, processes, *modules):
+def main(packages, office, code, fd, alone, processes, *modules):
     sys.path[:0] = [office]
+    sys.path += [packages] if packages not in sys.path else []  # which isolated mode leaves out where it is the user's own
     first_in_line_where_memory_runs_out()
     import torch
 
@@ -33,7 +34,8 @@ def main(office, code, fd, alone, processes, *modules):
         prctl = ctypes.CDLL(None).prctl
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what is left behind becomes ours, to be ended
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the children cannot look into this process
+        if alone == "yes":
+            prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the children cannot look into this process; nor can the grader without privileges
     gc.freeze()
     control = socket.socket(fileno=int(fd))
     control.send(b"r")
