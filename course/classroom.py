@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import hashlib
 import json
 import multiprocessing
@@ -60,9 +61,7 @@ def grade_all(folder, report, jobs=None, grade=None):
         with bar, contextlib.closing(_graded(todo, jobs or _cores(), grade)) as graded:
             for name, record, why in graded:
                 if record:
-                    kept = {"of": digests[name], "record": json.loads(to_json(plain(record)))}
-                    write_text(_record(report, name), json.dumps(kept, indent=1))
-                    records[name] = record
+                    records[name] = _keep(report, name, digests[name], plain(record))
                 else:
                     failed[name] = why
                 bar.update()
@@ -133,17 +132,26 @@ def _digest(*paths):
     return digest.hexdigest()
 
 
-def _record(report, name):
-    return report / RECORDS / f"{file_name(name)}.json"
+def _keep(report, name, digest, record):
+    """Write the page and then the record, so that whoever has the record has both; return what the class's page needs of it."""
+    write_text(report / pages.FOLDER / f"{file_name(name)}.html", pages.student_page(record))
+    kept = {"of": digest, "record": json.loads(to_json(record))}
+    write_text(report / RECORDS / f"{file_name(name)}.json", json.dumps(kept, indent=1))
+    return _light(record)
 
 
 def _kept(report, name, digest):
     """The record of an earlier run, or None where there is none for this very content."""
     try:
-        kept = json.loads(_record(report, name).read_text("utf-8"))
-        return from_json(json.dumps(kept["record"])) if kept["of"] == digest else None
+        kept = json.loads((report / RECORDS / f"{file_name(name)}.json").read_text("utf-8"))
+        return _light(from_json(json.dumps(kept["record"]))) if kept["of"] == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _light(record):
+    """A record without the pieces of the notebook: those of two hundred do not have to be held at once."""
+    return dataclasses.replace(record, sections=tuple(dataclasses.replace(section, shown=()) for section in record.sections))
 
 
 def _graded(todo, jobs, grade):
@@ -188,7 +196,7 @@ def _begin():
     def follow():
         multiprocessing.parent_process().join()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
+        time.sleep(5)
         os._exit(1)  # it waits for work that nobody will send
 
     threading.Thread(target=follow, daemon=True).start()
@@ -203,8 +211,6 @@ def _write(report, title, records, failed):
     empty = dict.fromkeys(rows[0] if rows else ())
     rows += [{**empty, "submission": cell(name), "notes": cell(f"not graded: {why}")} for name, why in failed.items()]
     write_rows(report / "scores.csv", rows)
-    for record in records:
-        write_text(report / pages.FOLDER / f"{file_name(record.submission)}.html", pages.student_page(record))
     write_text(report / "index.html", pages.class_page(title, records, failed.items()))
 
 

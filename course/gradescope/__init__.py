@@ -1,7 +1,6 @@
 """The upload for Gradescope: a zip with setup.sh, run_autograder, and what of the course the grader needs."""
 
 import io
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -25,9 +24,7 @@ def upload(out, root=ROOT):
         for path in _files(root):
             _add(archive, path.relative_to(root).as_posix(), path.read_bytes())
         _add(archive, "ResUNet.py", skeleton((root / "ResUNet.py").read_text("utf-8"), "ResUNet.py", TASKS["ResUNet.py"]).encode())
-    content.seek(0)
-    with open(out, "wb") as file:
-        shutil.copyfileobj(content, file)
+    Path(out).write_bytes(content.getvalue())
 
 
 def _files(root):

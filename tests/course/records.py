@@ -59,6 +59,8 @@ def grade(submission, *, name=None, seconds=60):
     says = (path / "says").read_text() if path.is_dir() else "zip"
     with open(os.environ["GRADED"], "a") as log:
         log.write(f"{name}\n")
+    with open(os.environ["GRADED"] + ".by", "a") as log:
+        log.write(f"{os.getpid()}\n")
     time.sleep(0.05 if says != "slow" else 0.4)
     if says == "broken":
         raise RuntimeError("the grader stumbled")

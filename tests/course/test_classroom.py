@@ -11,6 +11,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from records import EVIL, SHIFTED, SWAPPED, a_record, grade
 from test_writers import EVIL_PLAIN
@@ -120,6 +121,13 @@ classroom.grade_all(sys.argv[1], sys.argv[2], 2, grade)
 """
 
 
+def alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
@@ -136,6 +144,10 @@ def test_stopped_at_any_moment_it_goes_on(school, how):
     started = graded(folder)
     time.sleep(1)
     assert not (folder.parent / "graded").exists(), "nothing goes on when it is stopped"
+    workers = set(map(int, (folder.parent / "graded.by").read_text().split()))
+    while any(map(alive, workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(workers) == 2 and not any(map(alive, workers)), "no process is left behind"
     kept = {path.stem for path in (report / "records").glob("*.json")}
     assert 3 <= len(kept) < 12 and kept <= set(started)
     assert grade_all(folder, report, jobs=2, grade=grade) == []
