@@ -71,7 +71,7 @@ def _distribution(records):
 
 
 def _bars(counts):
-    labels = [textwrap.fill(textwrap.shorten(what, 110, placeholder=" …"), 55) for what, _ in counts[:DRAWN]]
+    labels = [textwrap.fill(textwrap.shorten(what, 100, placeholder=" …"), 55) for what, _ in counts[:DRAWN]]
     values = [count for _, count in counts[:DRAWN]]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure = Figure(figsize=(WIDTH, 0.9 + 0.12 * len(labels) + 0.2 * lines), layout="constrained")
@@ -79,7 +79,7 @@ def _bars(counts):
     axes.bar_label(axes.barh(range(len(values)), values, color=COLOR), padding=3)
     axes.set_yticks(range(len(labels)), labels, parse_math=False)
     axes.invert_yaxis()
-    axes.set(xlabel="submissions", title="Misconceptions" + (f", the {DRAWN} most frequent" if len(counts) > DRAWN else ""))
+    axes.set(xlabel="submissions", title=f"The {DRAWN} most frequent" if len(counts) > DRAWN else "How many have each")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.margins(y=0.02)
     axes.spines[["top", "right"]].set_visible(False)
