@@ -77,6 +77,8 @@ def check_loss(DDPM, **settings):
         ("the squares are summed over a picture and averaged over the batch", each / pixels),
         ("the squares are averaged over a picture and summed over the batch", 1 / each),
         ("the loss is halved", 0.5 / pixels),
+        ("the mean is divided by the size of the batch once more", each / pixels**2),
+        ("the root of the mean squared error is taken", 1 / (4 * pixels * run.loss)),
     ]
     if np.ptp(abs(run.slope)) <= 1e-4 * abs(run.slope).max():
         raise AssertionError(f"The loss is a mean absolute error; algorithm 3 takes the squared error (self.loss_fn). {SEE}")
@@ -313,7 +315,11 @@ PROPERTIES = [
         "x_t = sqrt_alpha_bar x_0 + sqrt_oneminus_alpha_bar noise",
         [check_noisy_image, check_against_diffusers, elsewhere(check_noisy_image)],
     ),
-    (1, "each picture has a t of its own, uniform in 1 … T, and the network is told t / T", [check_time, check_time_steps, elsewhere(check_time)]),
+    (
+        1,
+        "each picture has a t of its own, uniform in 1 … T, and the network is told t / T",
+        [check_time, check_time_steps, elsewhere(check_time)],
+    ),
     (
         1,
         "conditions are hidden as whole rows, each with probability mask_p",

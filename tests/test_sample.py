@@ -109,6 +109,7 @@ def check_images(DDPM, **settings):
     run = observe(DDPM, **settings)
     assert torch.isfinite(run.images).all(), f"sample returned {(~torch.isfinite(run.images)).sum()} values that are not finite. {SEE}"
     low, high = run.images.min().item(), run.images.max().item()
+    assert high <= 100, f"images reach to {high:.0f}, expected 1. This is what you get when they are multiplied by 255. {SEE}"
     assert low >= 0 and high <= 1, (
         f"images reach from {low:.3f} to {high:.3f}, expected 0 to 1. This is what you get without .clamp(0, 1). {SEE}"
     )
@@ -249,6 +250,10 @@ def shifted(table, by):
     return {name: values[index] for name, values in table.items()}
 
 
+def backwards(table):
+    return {name: values[::-1] for name, values in table.items()}
+
+
 def weights_of(run):
     """How each step t = 2 … T weighs x_t, P, Q and 1, its noise, and the standard errors of these five: (T - 1, 10), by least squares."""
     found, x = [], trajectory(run)
@@ -260,6 +265,13 @@ def weights_of(run):
         spread = np.sqrt(max(((new.ravel() - design @ weights) ** 2).mean(), 1e-12))
         found.append((*weights, spread, *np.sqrt(np.diag(inverse)), math.sqrt(0.5 / len(P))))
     return np.array(found[::-1])
+
+
+def clamped(run):
+    """Words where many pixels of an x_t have the same greatest value, as by chance no two have."""
+    if any((x == x.max()).sum() > 3 for x in trajectory(run)[1:]):
+        return "The values of x_t are cut off inside the loop: clamp once, after the last step."
+    return ""
 
 
 def check_steps(DDPM, omega, together=False, **settings):
@@ -286,13 +298,14 @@ def check_steps(DDPM, omega, together=False, **settings):
     mistakes = [(row[0], row[1:]) for row in rows[1:]] + [
         ("the schedule is read one step late: step t takes beta_t and alpha_bar_t", step_tables(shifted(table, 1), omega)[0][1:]),
         ("the schedule is read one step early: step t takes beta_t and alpha_bar_t", step_tables(shifted(table, -1), omega)[0][1:]),
+        ("the schedule is read backwards: step t takes beta_t and alpha_bar_t", step_tables(backwards(table), omega)[0][1:]),
         ("beta_1 and beta_T are written into the code", step_tables(schedule(1e-4, 2e-2, config.T), omega)[0][1:]),
     ]
     i, fits = int(off(right).argmax()), lambda tables: off(tables).max() < 1
     spell = lambda a, b, c, s: f"{a:.3f} x_t {b:+.3f} eps_cond {c:+.3f} eps_uncond + {s:.3f} z"
     assert fits(right), (
         f"with omega = {omega} the step from t = {i + 2} of {config.T} is x = {spell(*found[i, :3], found[i, 4])}, expected "
-        f"{spell(*(v[i + 1] for v in right))}. {named(mistakes, fits)} {SEE}"
+        f"{spell(*(v[i + 1] for v in right))}. {named(mistakes, fits, clamped(run))} {SEE}"
     )
 
 

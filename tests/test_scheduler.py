@@ -175,9 +175,11 @@ def check_shapes_and_order(DDPM):
     model = build_bare(DDPM, **DEFAULT)
     want = ask(model, range(1, 401))  # its own values: whether they are right is another check's question
     t, before = torch.tensor([400, 3, 3, 77, 1]), torch.get_rng_state()
-    given = t.clone()
     for t_s in (t, t[:, None], t[3], t[3:4]):
+        given = t_s.clone()
         got = ask(model, t_s)
+        assert torch.equal(t_s, given), f"scheduler changes the t_s that it is given, in place: write t_s - 1, not t_s -= 1. {SEE}"
+        few = tables(want["beta_t"][t_s.numpy().reshape(-1) - 1])  # as if these were all steps
         for name in want:
             expected = want[name][t_s.numpy().reshape(-1) - 1]
             off = abs(got[name] - expected).max()
@@ -185,12 +187,14 @@ def check_shapes_and_order(DDPM):
                 f"{name} for t_s = {t_s.flatten().tolist()} of shape {tuple(t_s.shape)} is {got[name].round(6).tolist()}, expected "
                 f"{expected.round(6).tolist()}. "
                 + named(
-                    [("the values are sorted by time: keep the order of t_s", np.sort(expected))],
-                    lambda values, got=got[name]: np.allclose(np.sort(got), np.sort(values), rtol=1e-4) and len(got) > 1,
+                    [
+                        ("the values are sorted by time: keep the order of t_s", np.sort(expected)),
+                        ("the product runs over the t_s asked for: make the table of all T steps, then read it at t_s - 1", few[name]),
+                    ],
+                    lambda values, got=got[name]: len(got) > 1 and np.allclose(got, values, rtol=1e-4),
                 )
                 + f" {SEE}"
             )
-    assert torch.equal(t, given), f"scheduler changes the t_s that it is given, in place: write t_s - 1, not t_s -= 1. {SEE}"
     assert torch.equal(before, torch.get_rng_state()), f"scheduler draws random numbers; nothing in it is random. {SEE}"
 
 

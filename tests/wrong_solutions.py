@@ -22,13 +22,19 @@ METHODS = {
 }
 
 
-def edited(section, edits):
-    """The class of the section's module with these edits made."""
+def edited_source(section, edits):
+    """The section's module with these edits made."""
     name = METHODS[section][0]
     source = NET if name == "ResUNet" else PROCESS
     for old, new in edits:
         assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {name}.py; the catalogue needs an update"
         source = source.replace(old, new)
+    return source
+
+
+def edited(section, edits):
+    """The class of the section's module with these edits made."""
+    name, source = METHODS[section][0], edited_source(section, edits)
     module = types.ModuleType(f"{name}_edited")
     exec(compile(source, f"{name}_edited.py", "exec"), module.__dict__)
     return getattr(module, CLASSES[name])
@@ -170,6 +176,14 @@ WRONG = [
         [(CLASS, "c = c.abs() * (c.sum(1, keepdim=True) > 0) + (c.sum(1, keepdim=True) < 0) * torch.eye(c.shape[1])[0]\n        " + CLASS)],
         "conditions 0 and 10",
     ),
+    ("network", "two results", [(OUT, OUT + ", vector")], "returns tuple; a tensor"),
+    ("network", "return forgotten", [(OUT, OUT.replace("return ", "out = "))], "returns NoneType; a tensor"),
+    (
+        "network",
+        "no time and class on the way up",
+        [("self.fusion3(self.upblock1(up0, down2), temb2, cemb2)", "self.upblock1(up0, down2)")],
+        "fusion block is left out",
+    ),
     # ---- 2.1 the schedule
     (
         "scheduler",
@@ -250,6 +264,26 @@ WRONG = [
         "not the whole table",
     ),
     ("scheduler", "sorted", [(READ, "at = t_s.to(home).sort().values - 1")], "keep the order of t_s"),
+    (
+        "scheduler",
+        "product over the batch",
+        [
+            (
+                "beta_t, alpha_t, alpha_t_bar = beta[at], 1 - beta[at], alpha_bar[at]",
+                "beta_t, alpha_t, alpha_t_bar = beta[at], 1 - beta[at], torch.cumprod(1 - beta[at], 0)",
+            )
+        ],
+        "product runs over the t_s asked for",
+    ),
+    ("scheduler", "time steps changed", [(READ, "t_s -= 1\n        at = t_s.to(home)")], "in place: write t_s - 1"),
+    ("scheduler", "numpy arrays", [('"beta_t": beta_t,', '"beta_t": beta_t.numpy(),')], "AttributeError: 'numpy.ndarray'"),
+    ("scheduler", "random", [(READ, READ + "\n        torch.rand(1)")], "nothing in it is random"),
+    (
+        "scheduler",
+        "another schedule",
+        [(READ, "beta = beta ** 2\n        alpha_bar = torch.cumprod(1 - beta, dim=0)\n        " + READ)],
+        "beta_t at t = .*No usual mistake fits",
+    ),
     ("scheduler", "one name missing", [('            "sqrt_alpha_bar": alpha_t_bar.sqrt(),\n', "")], "'sqrt_alpha_bar'] is missing"),
     # ---- 2.2 training
     ("forward", "never hidden", [("< mask_p", "< 0")], "without a mask"),
@@ -326,6 +360,20 @@ WRONG = [
         "two predictions",
         [("noise_loss = ", "self.network(images, t.view(-1, 1, 1, 1) / T, c)\n        noise_loss = ")],
         "runs it once",
+    ),
+    ("forward", "root of the loss", [(LOSS, "/ T, c), noise).sqrt()")], "root of the mean squared error"),
+    ("forward", "loss divided by the batch", [(LOSS, "/ T, c), noise) / len(images)")], "divided by the size of the batch"),
+    ("forward", "labels to the network", [(TOLD, "t.view(-1, 1, 1, 1) / T, conditions)")], "one row a picture"),
+    ("forward", "time as a whole number", [(TOLD, "(t.view(-1, 1, 1, 1) // T).float(), c)")], "network is told"),
+    ("forward", "first time for all", [(TOLD, "t[:1].view(-1, 1, 1, 1) / T, c)")], "network is told"),
+    ("forward", "noise alone shown", [(MIX, '0 * images + noise')], "noise alone"),
+    ("forward", "image unscaled", [(MIX, 'images + at["sqrt_oneminus_alpha_bar"] * noise')], "image is not scaled"),
+    ("forward", "noise unscaled", [(MIX, 'at["sqrt_alpha_bar"] * images + noise')], "noise is not scaled"),
+    (
+        "forward",
+        "schedule one step late",
+        [("at = self.scheduler(t)\n        x_t", "at = self.scheduler(t % T + 1)\n        x_t")],
+        "network is told",
     ),
     # ---- 2.3 sampling
     ("sample", "noise in the last step", [("if t > 1:", "if t > 0:")], "last step, t = 1, adds noise"),
@@ -419,6 +467,30 @@ WRONG = [
         "num_channels and input_dim come",
     ),
     ("sample", "T written down", [(START, "T = 10\n            " + START)], "written into the code"),
+    ("sample", "multiplied by 255", [(SHOW, SHOW + " * 255")], "multiplied by 255"),
+    ("sample", "clamped inside the loop", [(Z, Z + "\n                    x = x.clamp(-1, 1)")], "cut off inside the loop"),
+    ("sample", "schedule backwards", [(EPS, EPS.replace("[i]", "[T - t]"))], "No usual mistake|read backwards"),
+    ("sample", "time not doubled", [("twice(t)", "t")], "as time for x"),
+    (
+        "sample",
+        "divided by alpha",
+        [('at["oneover_sqrt_alpha"][i] * x', 'x / at["alpha_t"][i]')],
+        "divide by sqrt\\(alpha_t\\), not alpha_t",
+    ),
+    (
+        "sample",
+        "divided by the root of alpha_bar",
+        [('at["oneover_sqrt_alpha"][i] * x', 'x / at["alpha_t_bar"][i].sqrt()')],
+        "alpha_bar stands in place of alpha_t",
+    ),
+    (
+        "sample",
+        "sigma of alpha_bar",
+        [('at["sqrt_beta_t"][i] * torch', 'at["sqrt_oneminus_alpha_bar"][i] * torch')],
+        "sigma_t is sqrt\\(1 - alpha_bar\\)",
+    ),
+    ("sample", "time counted otherwise than in training", [("(steps[i] / T)", "((steps[i] - 1) / (T - 1))")], "use one of them in both"),
+    ("sample", "training counts time otherwise", [(TOLD, "(t.view(-1, 1, 1, 1) - 1) / (T - 1), c)")], "use one of them in both"),
     ("sample", "seed inside", [(START, "torch.manual_seed(0)\n            " + START)], "set no seed inside"),
 ]
 
