@@ -191,14 +191,18 @@ def _begin():
     """In a process of the pool, first: end when told to, or when the parent has died, but let the grading clear up after itself."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the parent passes it on
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+    def end(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pool sends a second one, in the midst of clearing up
+        sys.exit(1)
 
     def follow():
         multiprocessing.parent_process().join()
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(5)
+        time.sleep(10)
         os._exit(1)  # it waits for work that nobody will send
 
+    signal.signal(signal.SIGTERM, end)
     threading.Thread(target=follow, daemon=True).start()
 
 
