@@ -12,8 +12,7 @@ from lab import checkpoint, data, display, samplers, shipped
 from lab.training import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
-BATCH = 500  # digits drawn at once
-ROW = 20     # digits of a string on one line
+ROW = 20  # digits of a string on one line
 
 
 def train(arguments):
@@ -32,7 +31,7 @@ def sample(arguments):
     columns = arguments.grid or min(ROW, len(labels))
     omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
     frames = []  # for each batch, the images after each step
-    for part in labels.split(BATCH):
+    for part in labels.split(samplers.BATCH):
         steps = samplers.trajectory(model, part, omega, method=arguments.method, steps=arguments.steps, generator=generator)
         kept = [samplers.pixels(step.x).cpu() for step in steps]
         frames.append(kept if arguments.gif else kept[-1:])

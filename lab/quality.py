@@ -17,7 +17,6 @@ from lab import checkpoint, data, judge, samplers
 NEIGHBOURS = 3             # of the manifolds of precision and recall, as in the paper
 LEAST, MOST = 100, 50_000  # images: of fewer, a distance between distributions says nothing; of more, there is no floor
 ANCESTRAL = "ancestral"    # the model's own way to sample
-BATCH = 500                # digits drawn at once
 
 
 def evaluate(images, labels):
@@ -108,7 +107,7 @@ def _draw(model, omega, method, steps, seed, count, reporter):
     labels, started = proportional_labels(count), time.perf_counter()
     generator, images = torch.Generator().manual_seed(seed), []
     with reporter.bar(count, " digits", f"ω = {omega:g}, {method}, {steps} steps") as bar:
-        for part in labels.split(BATCH):
+        for part in labels.split(samplers.BATCH):
             if method == ANCESTRAL:
                 drawn = model.sample(part, omega, generator)
             else:

@@ -14,6 +14,7 @@ from lab.precision import autocast
 
 METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
 METHOD, STEPS = "sde", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
+BATCH = 100  # images drawn at once, where many are: of more, a CPU's allocator hands each tensor back to the system, a third of the time
 BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD  # pixels, as the process sees them
 
 Step = namedtuple("Step", "t x x_0")
