@@ -127,7 +127,7 @@ class Sandbox:
         mine, theirs = pair()
         alone = "no" if self.wall == "limits" else "yes"
         office, code = self.base / "office", self.base / "code"
-        command = [sys.executable, "-I", office / "course" / "worker.py", PACKAGES, office, code, theirs.fileno(), alone,
+        command = [sys.executable, "-I", "-u", office / "course" / "worker.py", PACKAGES, office, code, theirs.fileno(), alone,
                    _allowed(self.wall), *self.modules]  # fmt: skip
         self.control = mine
         scratch = str(self.base / "scratch")
@@ -176,9 +176,11 @@ class Sandbox:
         process, self.process = self.process, None
         if process is None:
             return
-        _kill([*_family(process.pid)])
+        inside = _family(process.pid)
+        _kill(inside)
         process.kill()
         process.wait()
+        psutil.wait_procs(inside, timeout=5)
         if self.wall == "user":  # what has left the family is still of this user
             kill = ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), "--clear-groups", "kill", "-KILL", "-1"]
             subprocess.run(kill, capture_output=True)
