@@ -6,7 +6,6 @@ from pathlib import Path
 import nbformat
 
 from course.handout import NOTEBOOK, ROOT, HandoutError, handout
-from course.skeleton import BEGIN, END
 
 ASSIGNMENT = Path(NOTEBOOK).stem
 SECTIONS = ("network", "scheduler", "forward", "sample")  # nbgrader's ids of the checks, and what pytest calls them
@@ -34,8 +33,6 @@ def course(out):
     notebook = nbformat.read(ROOT / NOTEBOOK, as_version=4)
     for cell in notebook.cells:
         section = cell.metadata.get("nbgrader", {}).get("grade_id")
-        if cell.cell_type == "markdown":  # nbgrader would take a sentence that names the markers for a solution
-            cell.source = cell.source.replace(f"`{BEGIN}`", f"`{BEGIN.strip('# ')}`").replace(f"`{END}`", f"`{END.strip('# ')}`")
         if section in SECTIONS:
             cell.source += CHECK.format(section=section)
     nbformat.write(notebook, source / NOTEBOOK)
