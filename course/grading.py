@@ -18,9 +18,9 @@ from course.weights import judge
 from course.wire import Lost
 
 SEED = 20_241_107
-LOAD_SECONDS, CHECK_SECONDS = 6, 8  # for one import of a module, for one check
-END_SECONDS = 2                     # to end the sandbox and lay out what a person marks
-MOST_LOST, MOST_SAID = 2, 3         # checks of a section that may hang or end their process; messages of a property
+LOAD_SECONDS, CHECK_SECONDS = 6, 12  # for one import of a module, for one check
+END_SECONDS = 2                      # to end the sandbox and lay out what a person marks
+MOST_LOST, MOST_SAID = 2, 3          # checks of a section that may hang or end their process; messages of a property
 MISCONCEPTION = re.compile(r"This is what you get (?:when )?(.+?)\.(?=\s|$)")
 
 

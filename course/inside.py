@@ -13,11 +13,11 @@ from unittest import mock
 
 import numpy as np
 import torch
+from course.helpers import gradient_between
 from torch import nn
 
 from config import DMConfig
-from course.helpers import gradient_between
-from course.wire import Lost, error_fields
+from course.wire import Lost, error_fields, raised
 from lab import checkpoint
 
 CHECKPOINT = "best_checkpoint.pth"
@@ -97,8 +97,6 @@ class Inside:
         self.link.send(ask=what, model=model, **fields)
         answer = self.link.receive()
         if "error" in answer:
-            from course.wire import raised
-
             raise raised(answer["error"])
         return answer["value"]
 

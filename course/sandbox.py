@@ -1,15 +1,8 @@
-"""Where a submission runs: processes of their own, with as little of the machine as the system allows to take away.
-
-Three kinds of walls, the first that the system allows:
-  "namespaces"  a file system of the interpreter and the submission alone, no network, no sight of other processes
-  "user"        (where the grader is root) a user of its own, who may write to one scratch folder
-  "limits"      limits on time, memory, processes and files, and no more
-The walls are made by util-linux: unshare, mount, pivot_root and setpriv.
-"""
+"""Where a submission runs: processes of their own behind walls, watched, and ended with all that they started."""
 
 import contextlib
-import functools
 import os
+import pwd
 import re
 import secrets
 import shutil
@@ -22,55 +15,13 @@ import time
 from pathlib import Path
 
 import psutil
-import torch
 
-from course.handout import ROOT
+from course.walls import DISK, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
 from course.wire import ENDED, Link, Lost, pair
 
-MEMORY, PROCESSES, DISK, OUTPUT = 4 * 2**30, 48, 2**28, 4000  # bytes, processes and threads, bytes, characters kept
+MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
 START_SECONDS = 60  # for a fresh interpreter to import torch on a busy machine
-WALLS = ("namespaces", "user", "limits")
-SAID = {
-    "namespaces": (
-        "The submission saw a file system of its own: the interpreter, read-only, and one scratch folder of limited size.",
-        "It had no network, no privileges, and saw no other processes; all that it started was ended with it.",
-    ),
-    "user": (
-        "The submission ran as a user of its own, without privileges; all that it started was ended with it.",
-        "The system allows no namespaces here: the submission could reach the network and read what every user may read.",
-    ),
-    "limits": (
-        "The system allows neither namespaces nor another user here: the submission could reach the network, and read, write "
-        "and end whatever the grader may. Grade submissions that you do not trust on a machine that allows one of them.",
-    ),
-}
 LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB of files, and time."
-
-# $1: an empty folder that becomes the root; $2: the folder of the submission; $3: user id or ""; then folders to show, "--", the command.
-NEW_ROOT = f"""
-set -e
-root=$1 base=$2 user=$3; shift 3
-mount -t tmpfs -o mode=755,size=16m tmpfs "$root"
-show() {{ mkdir -p "$root$1"; mount --rbind "$1" "$root$1"; mount -o remount,bind,ro "$root$1"; }}
-while [ "$1" != -- ]; do
-    if [ -L "$1" ]; then cp -P "$1" "$root$1"; elif [ -d "$1" ]; then show "$1"; fi; shift
-done; shift
-show "$base/office"; show "$base/code"
-mkdir -p "$root$base/scratch" "$root/proc" "$root/dev" "$root/old"
-mount -t tmpfs -o mode=777,size={DISK} tmpfs "$root$base/scratch"
-mount -t proc -o ro proc "$root/proc" || true
-for device in null zero random urandom; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
-cd "$root"; pivot_root . old; umount -l old; rmdir old
-mount -o remount,bind,ro /
-cd "$base/scratch"
-exec setpriv ${{user:+--reuid "$user" --regid "$user" --clear-groups}} --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
-"""
-PACKAGES = str(Path(torch.__file__).parents[1])
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ssl", "/sys/devices/system/cpu")
-
-
-class SandboxError(Exception):
-    """The system does not allow to run submissions at all; the message says why."""
 
 
 class Sandbox:
@@ -79,10 +30,10 @@ class Sandbox:
     def __init__(self, code, until, wall=None):
         self.wall, self.until = wall or best_wall(), until
         self.base = Path(tempfile.mkdtemp(prefix="grading-")).resolve()
-        self.user = 20_000 + secrets.randbelow(40_000) if os.getuid() == 0 and self.wall != "limits" else None
+        self.user = _free_user() if os.getuid() == 0 else None
         self.process, self.printed, self.ended_by = None, "", ""
         self.modules = sorted(_imported(Path(code)))
-        _furnish(self.base, Path(code))
+        furnish(self.base, Path(code), self.user)
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self):
@@ -157,9 +108,8 @@ class Sandbox:
         """End everything where it takes more memory, processes or disk than it may."""
         while time.monotonic() < self.until:
             time.sleep(0.1)
-            if self.process is None:
-                continue
-            inside = _family(self.process.pid)
+            process = self.process
+            inside = _family(process.pid) if process else []
             with contextlib.suppress(psutil.Error):
                 memory = sum(_own_memory(p) for p in inside)
                 over = [
@@ -189,56 +139,16 @@ class Sandbox:
         self.control.close()
 
 
-def walls(wall, base, user):
-    """The command in front of the worker's that puts it behind these walls."""
-    as_user = ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
-    if wall == "user":
-        return ["setpriv", *as_user, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
-    if wall == "limits":
-        return []
-    unshare = ["unshare", "--mount", "--pid", "--fork", "--net", "--ipc", "--uts", "--kill-child"]
-    mapped = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
-    shown = {os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, PACKAGES)}
-    shown = [path for path in sorted(shown) if not _below(path, (*SYSTEM, *(shown - {path})))]
-    return [*unshare, *mapped, "sh", "-c", NEW_ROOT, "sh", base / "root", base, "" if user is None else str(user), *SYSTEM, *shown, "--"]
-
-
-@functools.cache
-def best_wall():
-    """The first of WALLS that this system allows, tried with an interpreter that does nothing. Raises SandboxError."""
-    said = {}
-    for wall in WALLS if os.getuid() == 0 else ("namespaces", "limits"):
-        if wall == "limits" and os.getuid() == 0:
-            break  # root without walls is no place for a stranger's code
-        with tempfile.TemporaryDirectory(prefix="grading-") as folder:
-            base = Path(folder).resolve()
-            _furnish(base, None)
-            tried = subprocess.run(
-                [*walls(wall, base, 20_000 if os.getuid() == 0 else None), sys.executable, "-I", "-c", "import json"],
-                capture_output=True, text=True, cwd=base / "scratch")  # fmt: skip
-        if tried.returncode == 0:
-            return wall
-        said[wall] = tried.stderr.strip()[-300:]
-    raise SandboxError(f"this system allows no walls around a submission, and root must not run one without: {said}")
-
-
-def _furnish(base, code):
-    """Lay out what is seen inside: office, the course's own modules; code, the student's; scratch, all that is writable."""
-    for name in ("office/course", "root", "scratch"):
-        (base / name).mkdir(parents=True)
-    base.chmod(0o755), (base / "scratch").chmod(0o777)
-    for name in ("worker", "inside", "wire"):
-        shutil.copy(ROOT / "course" / f"{name}.py", base / "office" / "course")
-    shutil.copy(ROOT / "tests" / "helpers.py", base / "office" / "course")
-    for name in ("config.py", "utils.py"):
-        shutil.copy(ROOT / name, base / "office")
-    shutil.copytree(ROOT / "lab", base / "office" / "lab", ignore=shutil.ignore_patterns("__pycache__", "weights"))
-    if code:
-        shutil.copytree(code, base / "code")
-    else:
-        (base / "code").mkdir()
-    for path in (*(base / "office").rglob("*"), *(base / "code").rglob("*"), base / "office", base / "code"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+def _free_user():
+    """A user id that nobody has, so that all its processes are the submission's."""
+    taken = {process.info["uids"].real for process in psutil.process_iter(["uids"]) if process.info["uids"]}
+    while True:
+        user = 20_000 + secrets.randbelow(40_000)
+        with contextlib.suppress(KeyError):
+            pwd.getpwuid(user)
+            continue
+        if user not in taken:
+            return user
 
 
 def _imported(code):
@@ -297,8 +207,3 @@ def _size(folder):
             with contextlib.suppress(OSError):
                 size += os.lstat(os.path.join(where, name)).st_blocks * 512
     return size
-
-
-def _below(path, folders):
-    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
-

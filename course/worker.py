@@ -1,8 +1,9 @@
 """Runs inside the sandbox: imports torch once, then forks a child for each check, which runs the student's code.
 
-Started by course.sandbox as: python -I worker.py PACKAGES OFFICE CODE FD ALONE PROCESSES [MODULE ...]. PACKAGES holds torch, OFFICE
-the course's own modules, CODE the student's. FD is a socket on which sockets arrive, one for each child. ALONE is "yes" where every process that
-this one may signal is the submission's. PROCESSES: how many its user may have. Imports come before any code of the student.
+Started by course.sandbox as: python -I worker.py PACKAGES OFFICE CODE FD ALONE PROCESSES [MODULE ...]. PACKAGES holds torch,
+OFFICE the course's own modules, CODE the student's. FD is a socket on which sockets arrive, one for each child. ALONE is "yes"
+where every process that this one may signal is the submission's. PROCESSES: how many its user may have. Imports come before any
+code of the student.
 """
 
 import contextlib

@@ -664,7 +664,7 @@ RIGHT = [
     ),
     (
         "forward",
-        "exact count hidden, time as (t - 1) / (T - 1)",
+        "exact count hidden",
         [
             solved_by(
                 "forward",
@@ -674,7 +674,7 @@ RIGHT = [
         t, noise = torch.randint(1, T + 1, (len(images),)), torch.normal(0.0, 1.0, images.shape)
         at = self.scheduler(t)
         x_t = at["sqrt_alpha_bar"] * images + at["sqrt_oneminus_alpha_bar"] * noise
-        noise_loss = self.loss_fn(self.network(x_t, ((t - 1) / (T - 1)).view(-1, 1, 1, 1), c), noise)
+        noise_loss = self.loss_fn(self.network(x_t, (t / T).view(-1, 1, 1, 1), c), noise)
         """,
             )
         ],

@@ -20,7 +20,8 @@ from wrong_solutions import NET, PROCESS
 
 from course.handout import ROOT
 from course.record import from_json, to_json
-from course.sandbox import WALLS, Sandbox, best_wall
+from course.sandbox import Sandbox
+from course.walls import WALLS, best_wall
 from course.wire import Lost
 
 READY = "        t_s = self._time_steps(t_s)  # (B,)\n"
@@ -163,8 +164,8 @@ def test_garbage_on_the_channel_costs_what_was_asked(tmp_path, frame):
 READS = f"""
 import glob, os
 seen = []
-for folder in ({str(ROOT)!r}, os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "/root", "/home"):
-    for path in glob.glob(folder + "/**/*.py", recursive=True)[:2000]:
+for folder in ({str(ROOT)!r}, os.path.dirname(os.path.dirname(os.path.abspath(__file__)))):
+    for path in glob.glob(folder + "/**/*.py", recursive=True)[:500]:
         if "site-packages" in path or "/lib/python" in path: continue
         text = open(path).read()
         if "def check_" in text or "PROPERTIES = " in text or "BEGIN SOLUTION" in text and path != __file__: seen.append(path)

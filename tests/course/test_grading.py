@@ -1,0 +1,182 @@
+"""course.grading: the points, the notes, the weights, and what crosses to the sandbox."""
+
+import socket
+import struct
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+from submissions import AUTOMATIC, graded, points, said, submission
+from wrong_solutions import RIGHT, WRONG, unsolved
+
+from course import grading, wire
+from course.grading import grade
+from course.rubric import BY_HAND, TRAINING, parts
+from lab import checkpoint, shipped
+
+
+def row(section, name):
+    return next(each for each in (*WRONG, *RIGHT) if each[:2] == (section, name))[2]
+
+
+def test_the_points_of_the_rubric():
+    assert {part.key: sum(points for points, _, _ in part.properties) for part in parts()} == AUTOMATIC
+    assert sum(AUTOMATIC.values()) + TRAINING + sum(BY_HAND.values()) == 40
+    for part in parts():
+        assert 2 <= len(part.properties) <= 6 and len({name for _, name, _ in part.properties}) == len(part.properties)
+        assert all(checks for _, _, checks in part.properties)
+
+
+def test_the_reference_earns_all_and_the_same_again(tmp_path):
+    folder = submission(tmp_path / "it")
+    found, record = graded(folder)
+    assert found == AUTOMATIC and record.points == 22 and record.open == 18 and record.seconds < 60
+    assert not record.notes and not any(section.notes for section in record.sections if section.key in AUTOMATIC)
+
+
+@pytest.mark.slow
+def test_a_wrong_solution_costs_the_same_again(tmp_path):
+    folder = submission(tmp_path / "it", section="forward", edits=row("forward", "hidden by randn"))
+    first, second = grade(folder), grade(folder)
+    assert points(first) == points(second) and [each.properties for each in first.sections] == [each.properties for each in second.sections]
+
+
+@pytest.mark.slow
+def test_an_old_mistake_that_looks_like_progress(tmp_path):
+    """sqrt_alpha_bar = sqrt(1 - alpha_bar) passed the checks of earlier editions and shows a lower loss."""
+    found, record = graded(submission(tmp_path / "it", section="scheduler", edits=row("scheduler", "roots swapped")))
+    assert found == {**AUTOMATIC, "scheduler": 2.5}
+    lost = [each for section in record.sections for each in section.properties if each.points < each.out_of]
+    assert [each.misconceptions for each in lost] == [("sqrt_alpha_bar is sqrt(1 - alpha_bar): the two roots are swapped",)]
+
+
+EXACT = [("hidden = torch.rand(len(c), 1, **draw).to(c.device) < mask_p",
+          "hidden = torch.randperm(len(c))[:, None] < round(mask_p * len(c))")]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "section, edits, words",
+    [
+        ("sample", row("sample", "mode left to the caller"), {"sample": "does not call self.network.eval()"}),
+        ("forward", EXACT, {"forward": "hides exactly a share"}),
+        ("forward", row("forward", "double inside, mask by masked_fill, literal -1"), {"forward": "a literal -1"}),
+        ("sample", [("torch.full_like(c, mask_value)", "torch.full_like(c, -1)")], {"sample": "a literal -1"}),
+        (
+            "sample",
+            row("sample", "time as (t - 1) / (T - 1) in both"),
+            {"forward": "as (t - 1) / (T - 1)", "sample": "as (t - 1) / (T - 1), as forward does"},
+        ),
+    ],
+)
+def test_what_is_right_but_odd_is_noted_and_costs_nothing(tmp_path, section, edits, words):
+    found, record = graded(submission(tmp_path / "it", section=section, edits=edits))
+    notes = {each.key: " ".join(each.notes) for each in record.sections if each.key in AUTOMATIC and each.notes}
+    assert found == AUTOMATIC
+    assert notes.keys() == words.keys() and all(words[key] in notes[key] for key in words)
+
+
+@pytest.mark.slow
+def test_what_is_not_written_is_said_in_words(tmp_path):
+    found, record = graded(submission(tmp_path / "it", section="sample", edits=unsolved("scheduler", "sample")))
+    assert found == {**AUTOMATIC, "scheduler": 0, "sample": 0}
+    for section in record.sections[1], record.sections[3]:
+        assert "not written yet (DDPM.py, line" in section.properties[0].says[0] and "the notebook" in section.properties[0].says[0]
+        assert all(each.says == ("The same as above.",) for each in section.properties[1:])
+
+
+def weights(path, change=lambda name, value: value):
+    state = shipped.load(shipped.DIGITS)
+    state["model_state_dict"] = {name: change(name, value) for name, value in state["model_state_dict"].items()}
+    checkpoint.save(path, {"epoch": 10, "optimizer_state_dict": {}, **{key: state[key] for key in ("model_state_dict", "dmconfig")}})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trained", [True, False])
+def test_weights_are_sampled_and_read(tmp_path, trained):
+    folder = submission(tmp_path / "it")
+    noise = torch.Generator().manual_seed(0)
+
+    def spoil(name, value):
+        return torch.randn(value.shape, generator=noise) * value.std() if "outblock" in name else value
+
+    weights(folder / "best_checkpoint.pth", *([] if trained else [spoil]))
+    section = grade(folder).sections[4]
+    assert section.points == (8 if trained else 0), section
+    assert "read as what was asked for" in section.notes[0] and (trained or "expected at least 50%" in said(section))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("content", [b"no weights", None])
+def test_weights_that_cannot_be_judged_are_left_to_a_person(tmp_path, content):
+    folder = submission(tmp_path / "it")
+    if content is None:
+        torch.save({"model_state_dict": {}, "dmconfig": SimpleNamespace(T=4)}, folder / "best_checkpoint.pth")
+    else:
+        (folder / "best_checkpoint.pth").write_bytes(content)
+    record = grade(folder)
+    assert points(record) == AUTOMATIC and record.sections[4].points is None
+    assert "best_checkpoint.pth cannot be used" in record.sections[4].notes[0]
+
+
+def test_messages_are_said_once():
+    message, other = "x is 1, expected 2. This is what you get when a root is missing. See 2.1.", "y is bad."
+    again = "x is 3, expected 4. This is what you get when a root is missing. See 2.1."
+    said = set()
+    first = grading._property("one", 2, [message, again, other, other], said)
+    assert first.says == (message, other) and first.misconceptions == ("a root is missing",) and first.points == 0
+    assert grading._property("two", 1, [message], said).says == ("The same as above.",)
+    right = grading._property("three", 1, [], said)
+    assert right.says == () and right.points == 1
+
+
+def through(**fields):
+    mine, theirs = wire.pair()
+    thread = threading.Thread(target=wire.Link(mine).send, kwargs=fields)
+    thread.start()
+    found = wire.Link(theirs).receive()
+    thread.join()
+    return found
+
+
+def test_plain_values_cross_as_they_are():
+    tensors = [torch.randn(3, 4).t(), torch.tensor(7), torch.zeros(0), torch.ones(2, dtype=torch.bool), torch.randn(2).bfloat16()]
+    found = through(tensors=tensors, text="é", number=1.5, none=None, more={"a": (1, [2, True])}, grows=torch.ones(1, requires_grad=True))
+    assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(tensors, found["tensors"], strict=True))
+    assert found["text"] == "é" and found["number"] == 1.5 and found["none"] is None and found["more"] == {"a": (1, [2, True])}
+    assert found["grows"].requires_grad and not found["tensors"][0].requires_grad
+
+
+def test_of_anything_else_only_the_name_of_its_type_crosses():
+    found = through(value=SimpleNamespace(secret=1), function=len)
+    assert type(found["value"]).__name__ == "SimpleNamespace" and not hasattr(found["value"], "secret")
+    assert type(found["function"]).__name__ == "builtin_function_or_method"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"x" * 16,
+        struct.pack("<QQ", 2**40, 0),
+        struct.pack("<QQ", 2, 2**40),
+        struct.pack("<QQ", 4, 0) + b"null",
+        struct.pack("<QQ", 3, 8) + b"{}" + b"\x00" * 9,
+        struct.pack("<QQ", 26, 0) + b'{"value": {"tensor": "x"}}',
+        struct.pack("<QQ", 60_000, 0) + b"[" * 60_000,
+        b"short",
+    ],
+)
+def test_what_is_no_frame_is_refused(content):
+    mine, theirs = wire.pair()
+    mine.sendall(content)
+    mine.shutdown(socket.SHUT_WR)
+    with pytest.raises(wire.Lost):
+        wire.Link(theirs).receive()
+
+
+@pytest.mark.parametrize("error", [NotImplementedError("x"), IndexError("i"), ValueError("v"), type("Own", (Exception,), {})("own")])
+def test_errors_keep_their_type_where_checks_look_at_it(error):
+    found = wire.raised(wire.error_fields(error, "DDPM.py, line 3: x"))
+    assert type(found).__name__ == type(error).__name__ and str(found) == str(error) and found.where == "DDPM.py, line 3: x"
+    assert type(found) is type(error) or isinstance(found, wire.StudentError)
