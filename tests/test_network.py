@@ -30,7 +30,7 @@ def awake(Net, channels=1, classes=10, dim=None):
         for parameter in net.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
         for _ in range(4):
-            net(*batch(4, channels, classes, dim or (28, 28)))
+            run(net, *batch(4, channels, classes, dim or (28, 28)))
     return net.eval()
 
 
@@ -39,9 +39,15 @@ def changed(one, other):
     return ((one - other).abs().max() / one.std()).item()
 
 
-def run(net, x, t, c):
-    with torch.no_grad():
-        return net(x, t, c)
+def run(net, x, t, c, grad=False):
+    """The network's output, which has to be a tensor and, with grad, to have a graph."""
+    with torch.set_grad_enabled(grad):
+        out = net(x, t, c)
+    assert torch.is_tensor(out), f"forward returns {type(out).__name__}; a tensor is asked for. {SEE}"
+    assert out.requires_grad or not grad, (
+        f"the output has no graph, so nothing can learn from it: no .detach(), no torch.no_grad(). {SEE}"
+    )
+    return out
 
 
 def check_shape(Net, channels=1, classes=10, dim=None, size=4):
@@ -55,7 +61,6 @@ def check_shape(Net, channels=1, classes=10, dim=None, size=4):
             f"The network fails on {size} pictures of {channels} channels, {x.shape[2]}x{x.shape[3]}, with {classes} classes: {error}. "
             f"This is what you get when a size is written into forward, or layers meet that do not fit each other. {SEE}"
         ) from error
-    assert torch.is_tensor(out), f"forward returns {type(out).__name__}; a tensor is asked for. {SEE}"
     mistakes = [
         (
             "the last block is left out: return what outblock makes",
@@ -73,7 +78,7 @@ def check_shape(Net, channels=1, classes=10, dim=None, size=4):
 def check_notebook_shape(Net):
     """The dimension check of the notebook, with a smaller batch."""
     x, t, c = torch.randn(2, 1, 28, 28), torch.rand(2, 1, 1, 1), torch.eye(10)[:2]
-    out = Net(in_channels=1, n_feat=128, n_classes=10)(x, t, c)
+    out = run(Net(in_channels=1, n_feat=128, n_classes=10), x, t, c)
     assert out.shape == x.shape, f"The network returns {tuple(out.shape)} for x {tuple(x.shape)}; noise has the shape of x. {SEE}"
 
 
@@ -146,7 +151,7 @@ def check_time_shapes(Net):
 def check_gradients(Net):
     """Every parameter that may learn is used: in eval mode, where a batch norm does not cancel the bias before it."""
     net, (x, t, c) = awake(Net), batch()
-    net(x, t, c).square().sum().backward()
+    run(net, x, t, c, grad=True).square().sum().backward()
     unused = [name for name, p in net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     why = [
         ("the time embeddings are not used, or detached", "timeembed"),
@@ -189,7 +194,7 @@ def check_can_learn_noise(Net):
     net, (x, t, c) = Net(1, 8, 10).train(), batch(2)
     optimizer = torch.optim.Adam(net.parameters(), 1e-2)
     for _ in range(30):
-        out = net(x, t, c)
+        out = run(net, x, t, c, grad=True)
         loss = (out - 2 * x).square().mean()  # 4 at first; 2.0 is the least without negative values, 1.6 within -1 … 1
         if loss < 1.2:
             return

@@ -176,6 +176,7 @@ WRONG = [
         [(CLASS, "c = c.abs() * (c.sum(1, keepdim=True) > 0) + (c.sum(1, keepdim=True) < 0) * torch.eye(c.shape[1])[0]\n        " + CLASS)],
         "conditions 0 and 10",
     ),
+    ("network", "output detached", [(OUT, OUT + ".detach()")], "output has no graph"),
     ("network", "two results", [(OUT, OUT + ", vector")], "returns tuple; a tensor"),
     ("network", "return forgotten", [(OUT, OUT.replace("return ", "out = "))], "returns NoneType; a tensor"),
     (
