@@ -151,9 +151,10 @@ def build(DDPM, network, **settings):
     error, shape = float32_error(right), (1, 1, 1)
     t = torch.cat([torch.arange(config.T, 0, -1), torch.tensor([1])])  # neither sorted nor the whole table as it stands
     try:
-        own, at = model.scheduler(t), t.numpy() - 1
+        given, at = t.clone(), t.numpy() - 1
+        own = model.scheduler(given)
         shape = own["beta_t"].shape[1:]
-        if all((abs(array(own[name]).reshape(-1) - right[name][at]) <= error[name][at]).all() for name in right):
+        if torch.equal(given, t) and all((abs(array(own[name]).reshape(-1) - right[name][at]) <= error[name][at]).all() for name in right):
             return model
     except Exception:  # whatever is wrong with it is for its own section to say
         pass

@@ -249,7 +249,7 @@ def test_a_grader_without_privileges(tmp_path, wall):
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests/course")!r}]
 from course import sandbox
-if {wall!r} not in sandbox.WALLS[:1]: sandbox.best_wall = lambda: {wall!r}
+if {wall!r} == "limits": sandbox.best_wall = lambda: "limits"
 from submissions import graded
 found, record = graded({str(folder)!r})
 print(found, record.confinement)
