@@ -94,7 +94,7 @@ def weights(path, change=lambda name, value: value):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trained", [True, False])
-def test_weights_are_sampled_and_read(tmp_path, trained):
+def test_weights_are_drawn_from_and_read(tmp_path, trained):
     folder = submission(tmp_path / "it")
     noise = torch.Generator().manual_seed(0)
 

@@ -205,7 +205,7 @@ def test_nothing_is_left_behind(tmp_path):
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", mark]]
 
 
-def test_no_network(tmp_path):
+def test_nothing_gets_out(tmp_path):
     if best_wall() != "namespaces":
         pytest.skip("this system allows no walls that keep the network out; the report says so")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -229,7 +229,7 @@ def test_the_grader_survives_the_death_of_its_worker_and_the_next_submission_its
 
 def test_a_sandbox_ends_with_all_that_is_in_it(tmp_path):
     folder = submission(tmp_path / "it")
-    with Sandbox(folder, time.monotonic() + 60) as box:
+    with Sandbox(folder, 60) as box:
         link, inside = box.link(20), psutil.Process(box.process.pid).children(recursive=True)
         assert inside and box.wall in WALLS and len(box.confinement) >= 2
     assert not [p for p in inside if p.is_running() and p.status() != psutil.STATUS_ZOMBIE] and not box.base.exists()
@@ -252,10 +252,11 @@ from course import sandbox
 if {wall!r} == "limits": sandbox.best_wall = lambda: "limits"
 from submissions import graded
 found, record = graded({str(folder)!r})
-print(found, record.confinement)
+print("SAME" if found == {WITHOUT!r} else found, record.confinement)
 """
     command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", sys.executable, "-c", code]
-    if subprocess.run([*command[:-2], "-c", "import torch"], capture_output=True, cwd="/").returncode:
+    whether = "import subprocess, sys, torch; subprocess.run([sys.executable, '-c', ''], check=True)"
+    if subprocess.run([*command[:-1], whether], capture_output=True, cwd="/").returncode:
         pytest.skip("this interpreter cannot be run by another user")
     done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={**os.environ, "HOME": "/nonexistent", "TMPDIR": "/tmp"})
-    assert str(WITHOUT) in done.stdout, done.stdout + done.stderr
+    assert "SAME" in done.stdout, done.stdout + done.stderr
