@@ -57,8 +57,8 @@ def _graded(box, taken):
             if part.module not in loaded:
                 loaded[part.module] = _load(box, taken, part)
         for left, part in zip(range(len(automatic), 0, -1), automatic, strict=True):
-            share = (box.until - time.monotonic()) / (left + taken.checkpoint)  # of the time that is left
-            sections.append(_section(box, part, loaded[part.module], time.monotonic() + share))
+            share = (box.until - box.now()) / (left + taken.checkpoint)  # of the time that is left
+            sections.append(_section(box, part, loaded[part.module], box.now() + share))
         sections.append(_training(box, taken))
     sections += [Section(key, TITLES[key], None, points, shown=_shown(taken, key)) for key, points in BY_HAND.items()]
     return sections, [how.problem for how in loaded.values() if how.problem and "is missing" not in how.problem]
@@ -107,9 +107,9 @@ def _messages(box, part, loaded, checks, until, lost):
     for check in checks:
         if len(lost) >= MOST_LOST:
             return [*messages, lost[-1]]
-        if time.monotonic() >= until:
+        if box.now() >= until:
             return [*messages, "No time was left to look at this: the checks before it took all of it."]
-        error = _run(box, part, loaded, check, min(CHECK_SECONDS, until - time.monotonic()))
+        error = _run(box, part, loaded, check, min(CHECK_SECONDS, until - box.now()))
         if error is not None:
             messages.append(_words(error, part))
             lost += [messages[-1]] if _lost(error) else []
@@ -131,7 +131,7 @@ def _run(box, part, loaded, check, seconds):
 def _notes(box, part, loaded, until):
     for note in part.notes:
         found = []
-        _run(box, part, loaded, lambda cls, note=note, found=found: found.append(note(cls)), min(CHECK_SECONDS, until - time.monotonic()))
+        _run(box, part, loaded, lambda cls, note=note, found=found: found.append(note(cls)), min(CHECK_SECONDS, until - box.now()))
         yield from (words for words in found if words)
 
 

@@ -16,22 +16,25 @@ from pathlib import Path
 
 import psutil
 
+from course.clock import Clock
 from course.walls import DISK, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
 from course.wire import ENDED, Link, Lost, pair
 
 MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
+PATIENCE = 2        # times its seconds may a submission wait for a processor
 START_SECONDS = 60  # for a fresh interpreter to import torch on a busy machine
 LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB of files, and time."
 
 
 class Sandbox:
-    """Runs the modules in the folder `code`; used with `with`. until: the time.monotonic() at which everything ends."""
+    """Runs the modules in the folder `code` for at most so many seconds by its clock, `now`; used with `with`."""
 
-    def __init__(self, code, until, wall=None):
-        self.wall, self.until = wall or best_wall(), until
+    def __init__(self, code, seconds, wall=None):
+        self.wall, self.clock, self.process = wall or best_wall(), Clock(PATIENCE * seconds), None
+        self.until = self.now() + seconds
         self.base = Path(tempfile.mkdtemp(prefix="grading-")).resolve()
         self.user = _free_user() if os.getuid() == 0 else None
-        self.process, self.printed, self.ended_by = None, "", ""
+        self.printed, self.ended_by = "", ""
         self.modules = sorted(_imported(Path(code)))
         furnish(self.base, Path(code), self.user)
         threading.Thread(target=self._watch, daemon=True).start()
@@ -47,6 +50,10 @@ class Sandbox:
         self._stop()
         shutil.rmtree(self.base, ignore_errors=True)
 
+    def now(self):
+        """The time by which limits are set: it stands while grader or submission wait for a processor."""
+        return self.clock.now()
+
     @property
     def confinement(self):
         return (*SAID[self.wall], LIMITED)
@@ -58,16 +65,12 @@ class Sandbox:
             if again or self.process is None or self.process.poll() is not None:
                 self._stop()
                 self._start()
-            until = min(self.until, time.monotonic() + seconds)
+            until = min(self.until, self.now() + seconds)
             mine, theirs = pair()
-            try:
-                self.control.settimeout(max(0.1, until - time.monotonic()))
-                with theirs:
-                    socket.send_fds(self.control, [b"c"], [theirs.fileno()])
-                if self.control.recv(1) == b"f":
-                    return Link(mine, until, lambda: self.ended_by)
-            except OSError:
-                pass
+            with theirs, contextlib.suppress(OSError):
+                socket.send_fds(self.control, [b"c"], [theirs.fileno()])
+            if self._says(b"f", until):
+                return Link(mine, until, lambda: self.ended_by, self.now)
             mine.close()
         raise Lost(self.ended_by or ENDED)
 
@@ -91,11 +94,21 @@ class Sandbox:
                      "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        mine.settimeout(max(0.1, min(START_SECONDS, self.until - time.monotonic())))
-        with contextlib.suppress(OSError):
-            if mine.recv(1) == b"r":
-                return True
+        if self._says(b"r", min(self.now() + START_SECONDS, self.until)):
+            return True
         self._stop()
+        return False
+
+    def _says(self, word, until):
+        """Whether this is the worker's next word."""
+        while (left := until - self.now()) > 0:
+            self.control.settimeout(left)
+            try:
+                return self.control.recv(1) == word
+            except TimeoutError:
+                continue
+            except OSError:
+                return False
         return False
 
     def _read(self, process):
@@ -106,10 +119,11 @@ class Sandbox:
 
     def _watch(self):
         """End everything where it takes more memory, processes or disk than it may."""
-        while time.monotonic() < self.until:
+        while self.now() < self.until:
             time.sleep(0.1)
             process = self.process
             inside = _family(process.pid) if process else []
+            self.clock.look(p.pid for p in inside)
             with contextlib.suppress(psutil.Error):
                 memory = sum(_own_memory(p) for p in inside)
                 over = [

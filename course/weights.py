@@ -1,7 +1,5 @@
 """The weights that a student trained: sampled through the sandbox, read by the judge."""
 
-import time
-
 import torch
 from torch import nn
 
@@ -41,7 +39,7 @@ def judge(box):
 
 def _share(box):
     """The share of sampled digits that the judge reads as what was asked for."""
-    channel = Channel(lambda: box.link(box.until - time.monotonic() - 1), module="DDPM", name="ConditionalDDPM", seed=0)
+    channel = Channel(lambda: box.link(box.until - box.now() - 1), module="DDPM", name="ConditionalDDPM", seed=0)
     try:
         config = DMConfig.from_dict(channel.ask("checkpoint")["config"])
         if (config.num_channels, tuple(config.input_dim), config.num_classes) != (1, (28, 28), 10) or config.T > 4000:
