@@ -18,7 +18,7 @@ from wrong_solutions import METHODS, RIGHT, WRONG
 from course.grading import grade
 
 ROWS = [(*row, True) for row in WRONG] + [(*row, "", False) for row in RIGHT]
-FEW = 3  # wrong ones of the default run
+FEW = 2  # wrong ones of the default run
 
 
 def verdict(number, both):
