@@ -40,7 +40,12 @@ class Sandbox:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self):
-        if not self._start():
+        started = False
+        try:
+            started = self._start()
+        except OSError as error:
+            self.printed = str(error)
+        if not started:
             self.__exit__()
             raise SandboxError(f"the sandbox does not start: {self.printed.strip()[-500:] or 'no word came from it'}")
         return self

@@ -626,6 +626,7 @@ RIGHT = [
         """,
             ),
             ("value.to(t_s.device, torch.float32).view(-1, 1, 1, 1)", "value.view(-1, 1)"),
+            (MIX, MIX.replace(" * ", ".view(-1, 1, 1, 1) * ")),
         ],
     ),
     (
