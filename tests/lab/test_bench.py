@@ -72,7 +72,7 @@ def test_the_table_holds_medians_ranges_and_ratios():
 def test_every_comparison_runs(model, small_mnist, tmp_path):
     dataset = data.mnist(transforms.ToTensor(), put(tmp_path, small_mnist))
     rows = list(bench.run(model, dataset, 1, "cpu"))
-    assert [row.what for row in rows] == ["training step, batch of 4", "data loader", "`sample`, 100 digits", "`lab.samplers`, sde in 9 steps"]
+    assert [row.what for row in rows] == ["training step, batch of 4", "data loader", "`sample`, 100 digits", "`lab.samplers`, dpmpp in 9 steps"]
     assert [row.amount for row in rows] == [4, 60, 6, 100]
     assert all({"plain", "ours"} <= set(row.seconds) for row in rows) and "diffusers UNet2DModel" in rows[0].seconds
 
