@@ -219,7 +219,7 @@ def main(arguments=None):
     parsed = parser().parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ValueError, OSError, checkpoint.CheckpointError, data.DataError, TrainingError) as error:
+    except (ValueError, OSError, ImportError, checkpoint.CheckpointError, data.DataError, TrainingError) as error:
         sys.exit(f"python -m lab: {error}")
 
 
