@@ -107,12 +107,12 @@ class Sandbox:
     def _says(self, word, until):
         """Whether this is the worker's next word."""
         while (left := until - self.now()) > 0:
-            self.control.settimeout(left)
             try:
+                self.control.settimeout(left)
                 return self.control.recv(1) == word
             except TimeoutError:
                 continue
-            except OSError:
+            except OSError:  # also where the watch has closed it
                 return False
         return False
 

@@ -66,8 +66,8 @@ class Link:
 
     def _timed(self, act, argument):
         while self.until is None or (left := self.until - self.now()) > 0:
-            self.socket.settimeout(None if self.until is None else left)
             try:
+                self.socket.settimeout(None if self.until is None else left)
                 return act(argument)
             except TimeoutError:  # by the world's time; by `now` there may be more
                 continue
