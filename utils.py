@@ -9,7 +9,9 @@ import torch
 from config import DMConfig
 from lab import checkpoint, data, display, experiment, samplers, shipped, training
 
-__all__ = ["best_device", "make_dataloader", "make_dataloader_cifar10", "check_forward", "check_sample", "solver", "sample_images", "load_model"]
+__all__ = [
+    "best_device", "make_dataloader", "make_dataloader_cifar10", "check_forward", "check_sample", "solver", "sample_images", "load_model",
+]  # fmt: skip
 
 EPOCH_STEPS = 20  # of the picture after each epoch; the pictures that count take all T
 
@@ -48,7 +50,8 @@ def check_forward(dataloader, dmconfig, device):
 
 def check_sample(model, dmconfig, device):
     """A figure of `model.sample`: one row a class, ten samples a row, guided by dmconfig.omega."""
-    return _class_figure(_sample_classes(model.to(device).eval(), dmconfig), dmconfig, f"{dmconfig.T} steps of sample, ω = {dmconfig.omega:g}")
+    images = _sample_classes(model.to(device).eval(), dmconfig)
+    return _class_figure(images, dmconfig, f"{dmconfig.T} steps of sample, ω = {dmconfig.omega:g}")
 
 
 def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
@@ -63,7 +66,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
         raise ValueError(f"exp_name = {exp_name!r}; allowed is the name of a folder in ./save")
     folder = Path("save") / exp_name
     if not resume and (folder / "last_checkpoint.pth").exists():
-        raise ValueError(f"{folder} holds an experiment already; take another exp_name, delete that folder, or let it go on with resume=True")
+        raise ValueError(f"{folder} holds an experiment; take another exp_name, delete that folder, or let it go on with resume=True")
     device = best_device()
 
     def picture(model):
@@ -86,13 +89,14 @@ def sample_images(config, checkpoint_path):
 def load_model(checkpoint_path=None, device=None):
     """A ConditionalDDPM in eval mode from a checkpoint; without a path, with the weights that ship with the project.
 
-    device: where it goes, by default the fastest there is. Raises lab.checkpoint.CheckpointError for a file that is no
-    checkpoint of this course.
+    checkpoint_path: a .pth of `solver`, or one of the .safetensors that ship. device: where the model goes, by default the
+    fastest there is. Raises lab.checkpoint.CheckpointError for a file that is no checkpoint of this course.
     """
     from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
 
     device = device or best_device()
-    state = checkpoint.load(checkpoint_path, device) if checkpoint_path else shipped.load(shipped.DIGITS, device)
+    path = Path(checkpoint_path or shipped.DIGITS)
+    state = (shipped if path.suffix == ".safetensors" else checkpoint).load(path, device)
     model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
     model.load_state_dict(state["model_state_dict"])
     return model.eval()

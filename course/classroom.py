@@ -20,16 +20,15 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from course import pages
+from course.handout import ROOT
 from course.plain import cell, file_name, plain
 from course.record import from_json, to_json
 from course.writers import points
 from lab.checkpoint import write_rows, write_text
 
-ROOT = Path(__file__).parents[1]
 GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, beside the submission
 RECORDS = "records"                        # in the report; also the mark of a report that a class's grading wrote
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
-SECONDS = 120                              # for one submission: twice what it gets alone, as others run beside it
 LARGE = 256 << 20                          # bytes; of a larger file only size and time of change are looked at
 
 
@@ -182,7 +181,7 @@ def _graded(todo, jobs, grade):
 def _grade(grade, path, name):
     """In a process of the pool: (record, None), or (None, why)."""
     try:
-        return grade(path, name=name, seconds=SECONDS), None
+        return grade(path, name=name), None
     except Exception as error:  # the class's other submissions are to be graded all the same
         return None, f"{type(error).__name__}: {error}"
 

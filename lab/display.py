@@ -89,7 +89,8 @@ def epoch_curve(history, title):
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     axes.semilogy(epochs, [row["train_noise_loss"] for row in history], "o-", ms=4, label="train (weights as they change)")
     axes.semilogy(epochs, [row["test_noise_loss"] for row in history], "s-", ms=4, label="test (averaged weights)")
-    axes.plot(best["epoch"], best["test_noise_loss"], "*", ms=14, color="tab:red", label=f"best: {best['test_noise_loss']:.4f} after epoch {best['epoch']}")
+    label = f"best: {best['test_noise_loss']:.4f} after epoch {best['epoch']}"
+    axes.plot(best["epoch"], best["test_noise_loss"], "*", ms=14, color="tab:red", label=label)
     axes.set(title=title, xlabel="epoch", ylabel="noise loss (mean squared error)")
     axes.xaxis.get_major_locator().set_params(integer=True)
     for pick in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
@@ -126,7 +127,8 @@ def quality_figure(rows):
     lines = sorted({(row["method"], row["steps"]) for row in rows})
     panels = (("accuracy",), ("frechet",), ("precision", "recall"))
     titles = ("Read as the digit asked for", "Fréchet distance to real digits", "Precision (solid) and recall (dashed)")
-    for axis, names, title, unit in zip(axes, panels, titles, ("part of the digits", "distance in the judge's features", "part of the digits")):
+    units = ("part of the digits", "distance in the judge's features", "part of the digits")
+    for axis, names, title, unit in zip(axes, panels, titles, units):
         for color, (method, steps) in enumerate(lines):
             chosen = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
             omegas = sorted({row["omega"] for row in chosen})
@@ -141,6 +143,18 @@ def quality_figure(rows):
     axes[1].legend()
     figure.suptitle(f"{rows[0]['samples']:,} digits a point, beside MNIST's 10,000 test digits")
     return figure
+
+
+def cell(values, form):
+    """The median of values and their range, each in the format `form`; one number where they do not differ."""
+    low, middle, high = (form.format(value) for value in np.quantile(values, [0, 0.5, 1]))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def table(rows):
+    """Dicts with the same keys, a row each, as a Markdown table."""
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(row.values() for row in rows)]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 class Reporter:

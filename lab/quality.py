@@ -13,10 +13,10 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision import transforms
 
 from lab import checkpoint, data, judge, samplers
+from lab.samplers import ANCESTRAL
 
 NEIGHBOURS = 3             # of the manifolds of precision and recall, as in the paper
 LEAST, MOST = 100, 50_000  # images: of fewer, a distance between distributions says nothing; of more, there is no floor
-ANCESTRAL = "ancestral"    # the model's own way to sample
 
 
 def evaluate(images, labels):
@@ -72,8 +72,8 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
         raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
     ways = [(method, number) for method in methods for number in ([config.T] if method == ANCESTRAL else steps)]
     for omega, (method, number) in itertools.product(omegas, ways):
-        fast = samplers.METHODS[0] if method == ANCESTRAL else method
-        samplers.trajectory(model, torch.arange(10), omega, method=fast, steps=number)  # looks at them, and draws nothing yet
+        checked = "ddpm" if method == ANCESTRAL else method  # the same algorithm
+        samplers.trajectory(model, torch.arange(10), omega, method=checked, steps=number)  # looks at them, and draws nothing yet
     _test_digits()  # the judge and MNIST are there
     rows = []
     for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):

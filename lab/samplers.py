@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections import namedtuple
+from collections import deque, namedtuple
 from numbers import Real
 
 import torch
@@ -13,19 +13,19 @@ from lab.halves import shared, twice
 from lab.precision import autocast
 
 METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
+ANCESTRAL = "ancestral"  # no method here: the model's own `sample`, in all its T steps, where the two are compared
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
-BATCH = 100  # images drawn at once, where many are: of more, a CPU's allocator hands each tensor back to the system, a third of the time
+BATCH = 100  # images drawn at once, where many are: of more, a CPU's allocator hands each tensor back to the system
 BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD  # pixels, as the process sees them
 
 Step = namedtuple("Step", "t x x_0")
-Step.__doc__ = "Where a trajectory stands: x = x_t at time t (0 at the end) and the image x_0 predicted on the way there, (B, C, H, W) each."
+Step.__doc__ = "Where a trajectory stands: x = x_t at time t (0 at the end) and the image x_0 predicted on the way, (B, C, H, W) each."
 
 
 def sample(model, labels, omega, **how):
     """Images of the classes in `labels`, (B, C, H, W) in [0, 1]; the arguments are those of `trajectory`."""
-    for step in trajectory(model, labels, omega, **how):
-        pass
-    return pixels(step.x)
+    last = deque(trajectory(model, labels, omega, **how), maxlen=1).pop()
+    return pixels(last.x)
 
 
 def trajectory(
@@ -40,11 +40,12 @@ def trajectory(
       "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
     guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
-    conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: keep each predicted x_0 in the range
-    of pixels. generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more
-    call of the network (`_start`). Raises ValueError for anything else, before any work.
+    conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True keeps each predicted x_0 in the
+    range of pixels, (low, high) in that of a model whose images were scaled otherwise. generator: a torch.Generator for all
+    noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the network (`_started`), which takes
+    images to be scaled as the course does. Raises ValueError for anything else, before any work.
     """
-    _check(model, labels, omega, method, steps, eta, guidance_interval, x_T)
+    _check(model, labels, omega, method, steps, eta, guidance_interval, clip, x_T)
     return _trajectory(model, labels, omega, method, steps, 1.0 if method == "ddpm" else eta, guidance_interval, clip, generator, x_T)
 
 
@@ -126,7 +127,7 @@ def _predictor(model, c, clip):
         eps = sum(weight * half for weight, half in zip(weights, halves))
         x_0 = (x - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
         if clip:
-            x_0 = x_0.clamp(BLACK, WHITE)
+            x_0 = x_0.clamp(*((BLACK, WHITE) if clip is True else clip))
             eps = (x - alpha_bar.sqrt() * x_0) / (1 - alpha_bar).sqrt()
         return eps, x_0
 
@@ -154,7 +155,7 @@ def _solver(model, method, steps, device):
     return solver
 
 
-def _check(model, labels, omega, method, steps, eta, guidance_interval, x_T):
+def _check(model, labels, omega, method, steps, eta, guidance_interval, clip, x_T):
     config = model.dmconfig
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
@@ -168,6 +169,10 @@ def _check(model, labels, omega, method, steps, eta, guidance_interval, x_T):
         pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
         if not pair or not all(isinstance(v, Real) for v in guidance_interval) or not 0 <= guidance_interval[0] < guidance_interval[1]:
             raise ValueError(f"guidance_interval = {guidance_interval!r}; allowed is (low, high) with 0 <= low < high, or None")
+    if not isinstance(clip, bool):
+        pair = isinstance(clip, (tuple, list)) and len(clip) == 2
+        if not pair or not all(map(is_finite, clip)) or not clip[0] < clip[1]:
+            raise ValueError(f"clip = {clip!r}; allowed is True, False, or (low, high) with low < high")
     whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if not whole or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"labels are {labels!r}; allowed is a tensor (B,) of whole numbers")

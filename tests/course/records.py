@@ -53,7 +53,7 @@ def a_record(name="alice", shifted=True, swapped=False, says=(), notes=(), train
                   ("An unprivileged user, no network, 60 s, 4 GB.",), seconds)  # fmt: skip
 
 
-def grade(submission, *, name=None, seconds=60):
+def grade(submission, *, name=None):
     """What course.grading.grade is to the class, by what a submission's file "says"; each grading leaves a line in $GRADED."""
     path = Path(submission)
     says = (path / "says").read_text() if path.is_dir() else "zip"

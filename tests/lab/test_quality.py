@@ -6,7 +6,8 @@ import torch
 from scipy.linalg import sqrtm
 from torchvision import transforms
 
-from lab import data, display, judge, quality, shipped
+import utils
+from lab import data, display, judge, quality, samplers, shipped
 
 
 def points(count, shift=0.0, seed=0, dimensions=5):
@@ -133,6 +134,23 @@ def test_moved_digits_keep_to_their_bounds():
     for value, limit, off in ((shift[:, 0], 2, 0.05), (shift[:, 1], 2, 0.05), (scale - 1, 0.1, 0.01), (angle, 12, 0.5)):
         assert limit - 3 * off < value.abs().max() < limit + off and abs(value.mean()) < limit / 10, "the whole range, to either side"
         assert abs(value.std() - limit / 3**0.5) < limit / 10, "evenly"
+
+
+@pytest.mark.slow
+def test_a_start_around_what_the_network_sees_in_noise_brings_digits_closer(real_mnist, capsys):
+    """What README says of it, and prints with -s: at ω = 0, 500 digits a way, one seed."""
+    model, labels, distance = utils.load_model(), quality.proportional_labels(500), {}
+    for method in ("dpmpp", "sde"):
+        for start in ("pure noise", "around an image"):
+            generator = torch.Generator().manual_seed(0)
+            x_T = torch.randn(500, 1, 28, 28, generator=generator) if start == "pure noise" else None
+            images = samplers.sample(model, labels, 0.0, method=method, x_T=x_T, generator=generator)
+            distance[method, start] = quality.evaluate(images.cpu(), labels)["frechet"]
+            with capsys.disabled():
+                print(f"\n{method}, 9 steps from {start}: Fréchet distance {distance[method, start]:.2f}", end="")
+    for method in ("dpmpp", "sde"):
+        assert distance[method, "around an image"] < distance[method, "pure noise"] / 2
+    assert distance["sde", "around an image"] < distance["dpmpp", "around an image"]
 
 
 @pytest.mark.parametrize(
