@@ -18,7 +18,7 @@ class DMConfig:
     condition_mask_value: int = -1         # what fills the one-hot row of a masked (null) condition
     num_classes: int = 10                  # length of the one-hot row
     T: int = 400                           # diffusion steps; t = T is noise, t = 1 the last step
-    beta_1: float = 1e-4                   # variance of the noise added at t = 1 …
+    beta_1: float = 1e-4                   # of the linear schedule: variance of the noise added at t = 1 …
     beta_T: float = 2e-2                   # … and at t = T, linear in between
     mask_p: float = 0.1                    # probability that training hides a condition
     num_feat: int = 64                     # width of the network, a multiple of 8
@@ -32,6 +32,7 @@ class DMConfig:
     ema_decay: float = 0.999               # moving average of the weights, which is what one samples from; 0: none
     precision: str = "auto"                # "auto": what the hardware is built for; or "float32", "bfloat16", "float16"
     seed: int = 0                          # of the initial weights and everything drawn in training
+    schedule: str = "linear"               # of the variances; or "cosine", by lab.schedules, which needs T alone
 
     def __post_init__(self):
         self.input_dim = self._pair("input_dim")
@@ -54,6 +55,8 @@ class DMConfig:
         if self.precision not in ("auto", "float32", "bfloat16", "float16"):
             self._refuse("precision", "'auto', 'float32', 'bfloat16' or 'float16'")
         self._integer("seed", 0, most=2**63 - 1)
+        if self.schedule not in ("linear", "cosine"):
+            self._refuse("schedule", "'linear' or 'cosine'")
 
     def to_dict(self):
         """The settings as a dict of plain numbers, strings and lists, as checkpoints and JSON store them."""

@@ -35,6 +35,7 @@ BAD = [
     *(("ema_decay", value) for value in (-0.1, 1, 1.5)),
     *(("seed", value) for value in (-1, 2**63)),
     *(("precision", value) for value in ("half", "", "FLOAT32", None, 16, True, torch.float32, ["auto"])),
+    *(("schedule", value) for value in ("Cosine", "", "squaredcos_cap_v2", None, 1, True, ["cosine"])),
     *(("input_dim", value) for value in (28, (28,), (28, 28, 1), (28, 30), (30, 28), (0, 28), (2, 28), (-28, 28), (28.0, 28), (True, 28),
                                          ("28", "28"), "28", None, (math.nan, 28), [(28, 28)], {28, 32}, 784)),
     *(("multi_lr_milestones", value) for value in (20, [0], [-1], [20, 10], [2.5], [True], ["20"], "20", None, [math.inf], [[20]], {20})),
@@ -69,7 +70,7 @@ def test_a_bad_value_is_refused_by_field_and_value_and_what_is_allowed(name, val
     ("num_classes", 1), ("T", 1), ("beta_1", 2e-2), ("beta_T", 0.999), ("mask_p", 0), ("mask_p", 1), ("num_feat", 8), ("omega", -1),
     ("omega", -3.5), ("omega", 0), ("batch_size", 1), ("epochs", 1), ("learning_rate", 10), ("multi_lr_milestones", []),
     ("multi_lr_milestones", (3, 3, 5)), ("multi_lr_gamma", 1), ("lr_cycle", 0), ("lr_cycle", 1), ("ema_decay", 0), ("seed", 2**63 - 1),
-    ("precision", "bfloat16"),
+    ("precision", "bfloat16"), ("schedule", "cosine"),
 ])
 def test_the_ends_of_what_is_allowed_are_allowed(name, value):
     got = getattr(DMConfig(**{name: value}), name)
@@ -101,6 +102,14 @@ def test_dict_and_back_through_json():
     assert DMConfig.from_dict(settings) == config and DMConfig.from_dict({}) == DMConfig()
     settings["multi_lr_milestones"].append(9), settings["input_dim"].append(1)
     assert config.multi_lr_milestones == [3, 5] and config.input_dim == (32, 64)  # the dict is a copy
+
+
+def test_a_dict_of_before_there_were_schedules_is_linear():
+    """As a checkpoint of an earlier edition holds one: the field comes last and has the course's schedule as its default."""
+    settings = DMConfig(schedule="cosine").to_dict()
+    assert list(settings)[-1] == "schedule" and DMConfig.from_dict(settings).schedule == "cosine"
+    del settings["schedule"]
+    assert DMConfig.from_dict(settings).schedule == DMConfig().schedule == "linear"
 
 
 def test_default_lists_are_not_shared():

@@ -49,6 +49,26 @@ def test_no_solution_is_in_it(made):
         assert "SOLUTION" not in text
 
 
+def test_a_cosine_schedule_is_an_error_and_no_linear_one(made, tmp_path):
+    """A student's scheduler is the linear one, so the settings must not seem to give another."""
+    copy = shutil.copytree(made, tmp_path / "copy")
+    for name in TASKS:
+        shutil.copy(ROOT / name, copy / name)  # as good as a student's
+    said = {}
+    for schedule in ("linear", "cosine"):
+        asked = f"import torch, config, DDPM; DDPM.ConditionalDDPM(config.DMConfig(num_feat=8, schedule={schedule!r})).scheduler(torch.tensor(1))"
+        said[schedule] = subprocess.run([sys.executable, "-c", asked], cwd=copy, capture_output=True, text=True)
+    assert said["linear"].returncode == 0, said["linear"].stderr
+    assert said["cosine"].returncode == 1 and said["cosine"].stderr.splitlines()[-1].startswith("ImportError: ")
+
+
+@pytest.mark.parametrize("command", ["bench", "embeddings"])
+def test_a_command_whose_module_is_kept_back_says_so_in_one_line(made, command):
+    done = subprocess.run([sys.executable, "-m", "lab", command], cwd=made, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("python -m lab: ") and "bench" in done.stderr
+
+
 @pytest.mark.parametrize("where", ["lab/extra.py", "notes.bin", NOTEBOOK])
 def test_a_solution_anywhere_is_found(made, tmp_path, where):
     copy = shutil.copytree(made, tmp_path / "copy")

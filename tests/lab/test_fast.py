@@ -141,6 +141,20 @@ def test_clip_keeps_the_prediction_in_the_range_of_pixels():
     torch.testing.assert_close(kept[1].x_0, free[1].x_0.clamp(low, high))
 
 
+def test_clip_takes_another_range():
+    """A model of images in [-1, 1] is clipped there; True is the range of MNIST's pixels, no other pair of its own."""
+
+    def walk(clip):
+        return list(samplers.trajectory(Model(), LABELS, 2.0, method="ddpm", steps=8, clip=clip, generator=seeded(0), x_T=X_T))
+
+    free, kept = walk(False), walk((-0.5, 1.5))
+    torch.testing.assert_close(kept[1].x_0, free[1].x_0.clamp(-0.5, 1.5))
+    assert free[1].x_0.min() < -0.6 and free[1].x_0.max() > 1.6
+    assert all(step.x_0.min() >= -0.5 and step.x_0.max() <= 1.5 for step in kept[1:])
+    low, high = -MEAN / STD, (1 - MEAN) / STD
+    assert all(torch.equal(a.x, b.x) for a, b in zip(walk(True), walk((low, high)), strict=True))
+
+
 def test_the_start_is_what_training_knows():
     """x_T is drawn around an image, not as noise alone: with one call, without guidance, for the class asked for."""
     model = Model()
@@ -180,7 +194,8 @@ def test_pixels_seed_and_mode():
         (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
         (dict(guidance_interval=(2, 1)), "low < high"), (dict(guidance_interval=1), "guidance_interval"),
         (dict(labels=torch.tensor([10])), "0 to 9"), (dict(labels=torch.tensor([-1])), "0 to 9"), (dict(labels=torch.eye(10)), "labels"),
-        (dict(x_T=X_T[:9]), "x_T"), (dict(x_T=X_T.long()), "x_T"), (dict(x_T=X_T / 0), "finite"), (dict(x_T=3), "x_T"),
+        (dict(clip=1), "clip"), (dict(clip=None), "clip"), (dict(clip=(1, -1)), "low < high"), (dict(clip=(0, math.nan)), "clip"),
+        (dict(clip=(-1, 0, 1)), "clip"), (dict(clip="01"), "clip"), (dict(x_T=X_T[:9]), "x_T"), (dict(x_T=X_T.long()), "x_T"), (dict(x_T=X_T / 0), "finite"), (dict(x_T=3), "x_T"),
         (dict(labels=torch.tensor([], dtype=torch.long)), "labels"), (dict(labels=[1]), "labels"), (dict(labels=torch.tensor([1.0])), "labels"),
     ],
 )  # fmt: skip
