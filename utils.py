@@ -66,7 +66,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
         raise ValueError(f"exp_name = {exp_name!r}; allowed is the name of a folder in ./save")
     folder = Path("save") / exp_name
     if not resume and (folder / "last_checkpoint.pth").exists():
-        raise ValueError(f"{folder} holds an experiment; take another exp_name, delete that folder, or let it go on with resume=True")
+        raise ValueError(f"{folder} holds an experiment already; take another exp_name, delete it, or let it go on with resume=True")
     device = best_device()
 
     def picture(model):

@@ -1,4 +1,4 @@
-"""The command line of the engine: python -m lab train | sample | evaluate | bench | judge | embeddings | average | ship."""
+"""The command line of the engine: python -m lab train | sample | write | evaluate | bench | judge | embeddings | average | ship."""
 
 import argparse
 import dataclasses
@@ -8,11 +8,12 @@ import torch
 from torchvision import transforms
 
 from config import MEAN, STD, DMConfig
-from lab import checkpoint, data, display, samplers, shipped
+from lab import checkpoint, data, display, samplers, shipped, writing
 from lab.training import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
 ROW = 20  # digits of a string on one line
+MODELS = {"single": shipped.DIGITS, "pair": shipped.PAIRS}  # what `write` writes with: one digit an image, or two
 
 
 def train(arguments):
@@ -25,11 +26,10 @@ def train(arguments):
 def sample(arguments):
     """Draw the digits asked for and write them as one picture, and as a film with --gif."""
     model = load_model(arguments.checkpoint)
-    labels = _labels(arguments, model.dmconfig.num_classes)
+    labels, omega = _labels(arguments, model.dmconfig.num_classes), _omega(arguments, model.dmconfig)
     out = display.writable(arguments.out)
     generator = torch.Generator().manual_seed(arguments.seed)
     columns = arguments.grid or min(ROW, len(labels))
-    omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
     frames = []  # for each batch, the images after each step
     for part in labels.split(samplers.BATCH):
         steps = samplers.trajectory(model, part, omega, method=arguments.method, steps=arguments.steps, generator=generator)
@@ -39,6 +39,17 @@ def sample(arguments):
     display.save_picture(pictures[-1], out)
     if arguments.gif:
         display.save_film(pictures, out.with_suffix(".gif"))
+
+
+def write(arguments):
+    """Write a string of digits in one go, as one picture."""
+    columns = min(ROW, len(writing.digits(arguments.digits)))
+    out = display.writable(arguments.out)
+    model = load_model(arguments.checkpoint or MODELS[arguments.model])
+    omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
+    generator = torch.Generator().manual_seed(arguments.seed)
+    images = writing.write(model, arguments.digits, omega, method=arguments.method, steps=arguments.steps, generator=generator)
+    display.save_picture(display.grid(images.cpu(), columns), out)
 
 
 def embeddings(arguments):
@@ -120,8 +131,11 @@ def average(arguments):
 def ship(arguments):
     """Make a checkpoint's averaged weights the ones that ship with the project."""
     state = checkpoint.load(arguments.checkpoint, keys=(*checkpoint.KEYS, "history", "data"))
+    drawn = writing.width(load_model(arguments.checkpoint))
+    if drawn > len(MODELS):
+        raise ValueError(f"{arguments.checkpoint} draws {drawn} digits an image; allowed are those of {', '.join(MODELS)}")
     record = {key: state[key] for key in ("epoch", "data", "history")}
-    shipped.save(shipped.DIGITS, state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
+    shipped.save(list(MODELS.values())[drawn - 1], state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
 
 
 def _loaders(batch_size, images):
@@ -133,19 +147,38 @@ def _normalised():
 
 
 def _labels(arguments, num_classes):
-    """The labels to draw, (N,), from a string of digits; with --grid, so many of each, all classes where none is named."""
-    text = arguments.digits or arguments.label or ""
-    if not text and not arguments.grid:
-        raise ValueError("no digits to draw; name them, as in: python -m lab sample 2026, or ask for --grid 10")
-    if text and not (text.isascii() and text.isdigit()):
-        raise ValueError(f"{text!r} holds something else than the digits 0 to 9")
-    if arguments.grid is not None and arguments.grid < 1:
-        raise ValueError(f"--grid {arguments.grid}; allowed is a whole number of at least 1")
-    labels = [int(digit) for digit in text] or list(range(num_classes))
-    if max(labels) >= num_classes:
-        raise ValueError(f"the model has no class {max(labels)}; it draws 0 to {num_classes - 1}")
-    labels = torch.tensor(labels)
-    return labels.repeat_interleave(arguments.grid) if arguments.grid else labels
+    """The labels to draw, (N,): those of a string of digits, or --label; with --grid or --n-samples so many of each.
+
+    Where none is named: with --grid all classes, with --n-samples just one, which the null half of guidance does not see.
+    """
+    digits, label, grid, count = arguments.digits, arguments.label, arguments.grid, arguments.n_samples
+    for name, value in (("--grid", grid), ("--n-samples", count)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} {value}; allowed is a whole number of at least 1")
+    if digits and label is not None:
+        raise ValueError(f"the digits {digits} and --label {label} both say what to draw; give one of them")
+    if count and (digits or grid):
+        raise ValueError(f"--n-samples {count} goes with --label or alone; beside {'digits' if digits else '--grid'} it says two numbers")
+    if not (digits or label is not None or grid or count):
+        raise ValueError("no digits to draw; name them, as in: python -m lab sample 2026, or ask for --grid 10 or --n-samples 16")
+    if digits:
+        labels = writing.digits(digits)
+    elif label is not None:
+        labels = [label]
+    else:
+        labels = list(range(num_classes)) if grid else [0]
+    for missing in set(labels) - set(range(num_classes)):
+        raise ValueError(f"the model has no class {missing}; it draws 0 to {num_classes - 1}")
+    return torch.tensor(labels).repeat_interleave(grid or count or 1)
+
+
+def _omega(arguments, dmconfig):
+    """The guidance weight; -1, which asks for the null half alone, where no class is named: `sample --n-samples 16`."""
+    if arguments.n_samples is None or arguments.label is not None:
+        return dmconfig.omega if arguments.omega is None else arguments.omega
+    if arguments.omega is not None:
+        raise ValueError(f"--omega {arguments.omega:g} guides towards a class, and none is named; add --label")
+    return -1.0
 
 
 SETTINGS = {field.name: field for field in dataclasses.fields(DMConfig) if field.type in (int, float, str)}
@@ -165,22 +198,24 @@ def parser():
 
     command = commands.add_parser("sample", help="draw digits", description=sample.__doc__)
     command.add_argument("digits", nargs="?", help="drawn in this order, as 0123456789")
-    command.add_argument("--label", help="the same as digits")
+    command.add_argument("--label", type=int, help="one class")
+    command.add_argument("--n-samples", type=int, metavar="N", help="N of --label, or without it N that are drawn without a class")
     command.add_argument("--grid", type=int, metavar="N", help="N of each class, a row a class")
-    command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
-    command.add_argument("--method", choices=samplers.METHODS, default=samplers.METHOD)
-    command.add_argument("--steps", type=int, default=samplers.STEPS)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--gif", action="store_true", help="write a film of the denoising beside the picture")
-    command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")
+    _add_drawing(command)
     command.set_defaults(run=sample)
+
+    command = commands.add_parser("write", help="write a string of digits", description=write.__doc__)
+    command.add_argument("digits", help="as 00297375")
+    command.add_argument("--model", choices=MODELS, default="single", help="one digit an image, or two (default: single)")
+    _add_drawing(command)
+    command.set_defaults(run=write)
 
     command = commands.add_parser("evaluate", help="say how good a model's digits are", description=evaluate.__doc__)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--samples", type=int, default=5000, help="digits for each row (default: 5000)")
     command.add_argument("--omega", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
-    command.add_argument("--method", choices=(*samplers.METHODS, "ancestral"), nargs="+", default=[samplers.METHOD])
+    command.add_argument("--method", choices=(*samplers.METHODS, samplers.ANCESTRAL), nargs="+", default=[samplers.METHOD])
     command.add_argument("--steps", type=int, nargs="+", default=[samplers.STEPS])
     command.add_argument("--seeds", type=int, default=1, help="rows for each setting (default: 1)")
     command.add_argument("--out", default="quality.png", help="the figure; the table goes beside it, as .csv (default: quality.png)")
@@ -213,6 +248,16 @@ def parser():
     command.add_argument("checkpoint", help="a best_checkpoint.pth")
     command.set_defaults(run=ship)
     return main
+
+
+def _add_drawing(command):
+    """The options of whatever draws a picture."""
+    command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
+    command.add_argument("--method", choices=samplers.METHODS, default=samplers.METHOD)
+    command.add_argument("--steps", type=int, default=samplers.STEPS)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
+    command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")
 
 
 def main(arguments=None):

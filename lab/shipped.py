@@ -10,6 +10,7 @@ import safetensors.torch
 from lab.checkpoint import CheckpointError
 
 DIGITS = Path(__file__).parent / "weights" / "digits.safetensors"  # the default network
+PAIRS = DIGITS.with_name("pairs.safetensors")                      # two digits side by side: explorations/two_digits
 JUDGE = DIGITS.with_name("judge.safetensors")                      # the classifier of lab.judge
 
 

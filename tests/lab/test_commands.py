@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from config import MEAN, STD, DMConfig
-from lab import checkpoint, shipped
+from lab import checkpoint, samplers, shipped
 from lab.__main__ import main
 from lab.checkpoint import CheckpointError
 from lab.training import seeded
@@ -37,11 +37,36 @@ def sizes(path):
 
 @pytest.mark.parametrize(
     "arguments, shape",
-    [(["31415"], (1, 5)), (["--label", "7"], (1, 1)), (["--grid", "3"], (10, 3)), (["42", "--grid", "3"], (2, 3)), (["01234567890123456789012"], (2, 20))],
+    [(["31415"], (1, 5)), (["--label", "7"], (1, 1)), (["--grid", "3"], (10, 3)), (["42", "--grid", "3"], (2, 3)), (["01234567890123456789012"], (2, 20)),
+     (["--label", "0"], (1, 1)), (["--n-samples", "3"], (1, 3)), (["--label", "7", "--n-samples", "21"], (2, 20)), (["--label", "3", "--grid", "2"], (1, 2))],
 )  # fmt: skip
 def test_draws_what_was_asked_for(trained, arguments, shape):
     main(["sample", *arguments, "--checkpoint", str(trained), "--steps", "2", "--method", "ddim", "--out", "out.png"])
     assert sizes("out.png") == shape
+
+
+@pytest.mark.parametrize(
+    "arguments, labels, omega",
+    [(["--label", "7"], [7], 2.0), (["--label", "0", "--n-samples", "4"], [0] * 4, 2.0), (["--label", "3", "--n-samples", "2", "--omega", "1"], [3] * 2, 1.0),
+     (["--n-samples", "4"], None, -1.0), (["07", "--omega", "0"], [0, 7], 0.0), (["21", "--grid", "2"], [2, 2, 1, 1], 2.0)],
+)  # fmt: skip
+def test_asks_the_network_for_the_classes_named_or_for_none(trained, monkeypatch, arguments, labels, omega):
+    """The labels and weight that reach the sampler; without a class the network sees null rows alone."""
+    asked, seen, trajectory = [], [], samplers.trajectory
+
+    def watched(model, labels, omega, **how):
+        asked.append((labels.tolist(), omega))
+        model.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
+        return trajectory(model, labels, omega, **how)
+
+    monkeypatch.setattr(samplers, "trajectory", watched)
+    main(["sample", *arguments, "--checkpoint", str(trained), "--steps", "2", "--method", "ddim", "--out", "out.png"])
+    rows = torch.cat(seen)
+    assert [omega for _, omega in asked] == [omega]
+    if labels is None:
+        assert len(asked[0][0]) == 4 and (rows == -1).all()
+    else:
+        assert asked[0][0] == labels and set(rows[rows.sum(1) == 1].argmax(1).tolist()) == set(labels)
 
 
 def test_same_seed_same_picture_and_a_film_that_ends_in_it(trained):
@@ -62,6 +87,9 @@ def test_same_seed_same_picture_and_a_film_that_ends_in_it(trained):
         (["12a"], "'12a'"), (["٣"], "digits 0 to 9"), ([], "no digits"), (["1", "--grid", "0"], "--grid 0"), (["1", "--steps", "11"], "T = 10"),
         (["1", "--steps", "0"], "steps"), (["1", "--steps", "5", "--omega", "nan"], "omega"), (["1", "--out", "nowhere/x.png"], "nowhere"),
         (["1", "--out", "x.txt"], "x.txt"), (["1", "--checkpoint", "none.pth"], "none.pth"),
+        (["--label", "10"], "no class 10"), (["--label", "-1"], "no class -1"), (["--label", "3", "--n-samples", "0"], "--n-samples 0"),
+        (["--n-samples", "-2"], "--n-samples -2"), (["12", "--label", "3"], "--label 3"), (["12", "--n-samples", "4"], "beside digits"),
+        (["--grid", "2", "--n-samples", "4"], "beside --grid"), (["--n-samples", "4", "--omega", "2"], "add --label"),
     ],
 )  # fmt: skip
 def test_bad_input_is_a_line_that_says_so(trained, arguments, word):
