@@ -4,7 +4,6 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import List, Tuple
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
 
@@ -13,7 +12,7 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN)
 class DMConfig:
     """The settings of one experiment. A value that cannot work raises ValueError here, before anything runs."""
 
-    input_dim: Tuple[int, int] = (28, 28)  # height and width of an image, each a multiple of 4
+    input_dim: tuple[int, int] = (28, 28)  # height and width of an image, each a multiple of 4
     num_channels: int = 1                  # 1 for grey, 3 for colour
     condition_mask_value: int = -1         # what fills the one-hot row of a masked (null) condition
     num_classes: int = 10                  # length of the one-hot row
@@ -26,7 +25,7 @@ class DMConfig:
     batch_size: int = 256                  # images a step
     epochs: int = 10                       # passes over the training set
     learning_rate: float = 1e-4            # Adam's, where training starts
-    multi_lr_milestones: List[int] = field(default_factory=lambda: [20])  # epochs after which the rate is multiplied …
+    multi_lr_milestones: list[int] = field(default_factory=lambda: [20])  # epochs after which the rate is multiplied …
     multi_lr_gamma: float = 0.1            # … by this
     lr_cycle: float = 20.0                 # the rate climbs to this many times learning_rate, then falls to 0; 0: no cycle
     ema_decay: float = 0.999               # moving average of the weights, which is what one samples from; 0: none

@@ -91,7 +91,8 @@ def leaks(folder, root=ROOT):
     """Where a line of a solution stands in a folder, ["file: line of the solution"], in text files and in anything else."""
     secrets = {line for name in TASKS for line in solutions((root / name).read_text("utf-8"), name) if len(line) > 20}
     notebook = nbformat.read(root / NOTEBOOK, as_version=4)
-    secrets |= {cell.source for cell in notebook.cells if cell.metadata.get("nbgrader", {}).get("solution") and cell.cell_type == "markdown"}
+    answers = (cell for cell in notebook.cells if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution"))
+    secrets |= {cell.source for cell in answers}
     found = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
         content = path.read_bytes().decode("utf-8", "replace")

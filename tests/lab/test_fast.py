@@ -194,7 +194,7 @@ def test_pixels_seed_and_mode():
         (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
         (dict(guidance_interval=(2, 1)), "low < high"), (dict(guidance_interval=1), "guidance_interval"),
         (dict(labels=torch.tensor([10])), "0 to 9"), (dict(labels=torch.tensor([-1])), "0 to 9"), (dict(labels=torch.eye(10)), "labels"),
-        (dict(clip=1), "clip"), (dict(clip=None), "clip"), (dict(clip=(1, -1)), "low < high"), (dict(clip=(0, math.nan)), "clip"),
+        (dict(clip=1), "clip"), (dict(clip=None), "clip"), (dict(clip=(1, -1)), "low < high"), (dict(clip=("0", "1")), "clip"),
         (dict(clip=(-1, 0, 1)), "clip"), (dict(clip="01"), "clip"), (dict(x_T=X_T[:9]), "x_T"), (dict(x_T=X_T.long()), "x_T"), (dict(x_T=X_T / 0), "finite"), (dict(x_T=3), "x_T"),
         (dict(labels=torch.tensor([], dtype=torch.long)), "labels"), (dict(labels=[1]), "labels"), (dict(labels=torch.tensor([1.0])), "labels"),
     ],
