@@ -1,0 +1,33 @@
+"""Ways to look at a picture that only move its pixels, as a mirror does: noise stays noise, so a diffusion model may look in each."""
+
+from collections import namedtuple
+
+import torch
+
+View = namedtuple("View", "look back")
+View.__doc__ = "A permutation of the pixels of images (B, C, H, W), and its inverse: two functions."
+IDENTITY = View(lambda x: x, lambda x: x)
+FLIP = View(*[lambda x: x.flip(-2)] * 2)  # top and bottom change places
+ROTATION = View(*[lambda x: x.rot90(2, (-2, -1))] * 2)  # by 180 degrees
+
+
+def permutation(order):
+    """The View that puts pixel order[i] where pixel i was, counted row by row; order: each of 0 … H W - 1 once."""
+    order = torch.as_tensor(order)
+    if order.ndim != 1 or not order.sort().values.equal(torch.arange(len(order))):
+        raise ValueError(f"order is {order!r}; allowed is each whole number from 0 to H * W - 1 once")
+    return View(*[lambda x, at=at: x.flatten(-2)[..., at.to(x.device)].view_as(x) for at in (order, order.argsort())])
+
+
+def check(views, shape, device):
+    """ValueError unless each View moves the pixels of an image `shape` and its inverse moves them back: tried where all differ."""
+    probe = torch.arange(torch.Size(shape).numel(), dtype=torch.float32, device=device).view(1, *shape)
+    for number, view in enumerate(views):
+        try:
+            seen = view.look(probe)
+            moved = seen.shape == probe.shape and seen.flatten().sort().values.equal(probe.flatten())
+            inverse = view.back(seen).equal(probe)
+        except (AttributeError, IndexError, RuntimeError) as error:
+            raise ValueError(f"views[{number}] fails on an image {tuple(probe.shape)} ({error}); allowed is a View that fits it") from error
+        if not (inverse and moved):
+            raise ValueError(f"views[{number}] and its inverse are none; allowed is a View, two functions that move pixels there and back")
