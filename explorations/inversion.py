@@ -1,0 +1,219 @@
+"""Choosing the noise: DDIM backwards, and the start that survives the round trip to an image and back."""
+
+from collections import namedtuple
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+from scipy import stats
+
+from lab import judge, quality, samplers
+from lab.halves import shared
+
+Trips = namedtuple("Trips", "start image similarity")
+Trips.__doc__ = "Round trips of K starts a label: x_T and the image x_0, (B, K, C, H, W), and the cosine of x_T and its inversion, (B, K)."
+MEASURES = {"accuracy": "accuracy", "frechet": "Fréchet", "precision": "precision", "recall": "recall", "spread": "spread"}
+
+
+def invert(model, x_0, labels, omega, *, steps):
+    """From images back to the noise that deterministic sampling makes them of: eq. (12), Song et al. 2021, arXiv:2010.02502, with
+    sigma = 0, upwards through the times of `lab.samplers`.
+
+    x_0: (B, C, H, W) as the process sees them, (x - 0.1307) / 0.3081, neither clamped nor rounded. labels, omega, steps: as there.
+    The step up from x_s to x_t needs eps(x_t, t), and x_t is what is looked for. The network is asked about x_s at t, the time it
+    goes to: on the way down it was asked at t as well, and 0, where the first step begins, is no time that it knows. diffusers'
+    DDIMInverseScheduler does the same. Returns x_T, (B, C, H, W). Raises ValueError for other shapes and values, before any work.
+    """
+    samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
+    config, device = model.dmconfig, next(model.network.parameters()).device
+    wanted = (len(labels), config.num_channels, *config.input_dim)
+    if not (torch.is_tensor(x_0) and x_0.shape == wanted and x_0.is_floating_point() and x_0.isfinite().all()):
+        raise ValueError(f"x_0 is {getattr(x_0, 'shape', x_0)!r}; allowed is a tensor {wanted} of finite floats")
+    c = F.one_hot(labels.long(), config.num_classes).to(device, torch.float32)  # (B, num_classes)
+    times, alpha_bar = samplers._times(model, steps, device)
+    predict = samplers._predictor(model, c, clip=False)
+    x = x_0.to(device)
+    with torch.no_grad(), samplers.evaluating(model.network), shared(model.network):
+        for i in reversed(range(steps)):  # up to times[i], from times[i + 1] or the image
+            eps, seen = predict(x, times[i], alpha_bar[i + 1], omega)
+            x = alpha_bar[i].sqrt() * seen + (1 - alpha_bar[i]).sqrt() * eps
+    return x
+
+
+def renoise(model, x_0, generator=None):
+    """What sketches of this idea take for an inversion: x_T drawn from q(x_T | x_0), eq. (4), Ho et al. 2020, arXiv:2006.11239.
+
+    Fresh noise at each of the steps, q(x_t | x_{t-1}), adds up to the same distribution. x_0 and x_T: (B, C, H, W).
+    """
+    at = model.scheduler(torch.tensor([model.dmconfig.T], device=x_0.device))
+    noise = torch.randn(x_0.shape, generator=generator, device=generator.device if generator else x_0.device).to(x_0.device)
+    return at["sqrt_alpha_bar"] * x_0 + at["sqrt_oneminus_alpha_bar"] * noise
+
+
+def fresh_similarity(model, trips, seed):
+    """What `renoise` in the place of the inversion makes of Trips: cosines (B, K)."""
+    return similarity(trips.start, renoise(model, trips.image, torch.Generator().manual_seed(seed)))
+
+
+def similarity(a, b):
+    """The cosine of each pair of images, (..., C, H, W) twice -> (...)."""
+    return F.cosine_similarity(a.flatten(-3), b.flatten(-3), dim=-1)
+
+
+def round_trips(model, labels, omega, K, *, steps, generator=None):
+    """K starts for each label, sampled with deterministic DDIM and inverted: Trips, on the CPU.
+
+    The starts are those of `lab.samplers`: the first Step of a trajectory is the x_T that it drew. K (2 steps + 1) calls of the
+    network a label: one for the start, `steps` there and `steps` back. Raises ValueError for K below 1 and for what
+    `samplers.trajectory` refuses, before any work.
+    """
+    _check_K(K)
+    samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
+    parts = []
+    for part in labels.repeat_interleave(K).split(samplers.BATCH):
+        first, *_, last = samplers.trajectory(model, part, omega, method="ddim", steps=steps, generator=generator)
+        back = invert(model, last.x, part, omega, steps=steps)
+        parts.append([first.x.cpu(), last.x.cpu(), similarity(first.x, back).cpu()])
+    return Trips(*(torch.cat(values).unflatten(0, (len(labels), K)) for values in zip(*parts)))
+
+
+def choose(model, labels, omega, K, *, steps, generator=None):
+    """Images (B, C, H, W) in [0, 1] of the labels (B,), each from the one of K random starts that survives the round trip best."""
+    trips = round_trips(model, labels, omega, K, steps=steps, generator=generator)
+    return samplers.pixels(picked(trips.image, trips.similarity))
+
+
+def picked(values, scores):
+    """The one of K values with the highest score: (B, K, ...) and (B, K) -> (B, ...)."""
+    return values[torch.arange(len(values)), scores.argmax(1)]
+
+
+@torch.no_grad()
+def read_as(images, labels):
+    """The judge's probability that images (B, K, C, H, W) of the process are the digits `labels` (B,), (B, K), and if it reads them so."""
+    reader = judge.load()
+    seen, features = judge.read(reader, samplers.pixels(images.flatten(0, 1)))
+    wanted = labels.repeat_interleave(images.shape[1])
+    probability = reader.classify(features).softmax(1)[torch.arange(len(wanted)), wanted]
+    return probability.view(images.shape[:2]), (seen == wanted).float().view(images.shape[:2])
+
+
+def measure(model, labels, omega, Ks, steps, seed, folder):
+    """The table's rows under one seed, a dict each: what is chosen from max(Ks) starts by four ways, and what more steps make of one start.
+
+    What the network draws is kept in `folder`, so that a run that is stopped goes on. Returns the rows and the Trips. Raises
+    ValueError for Ks below 1, and where the steps that a choice among K costs are more than T, before any work.
+    """
+    for K in Ks:
+        _check_K(K)
+        samplers.trajectory(model, labels, omega, method="ddim", steps=K * (2 * steps + 1) - 1)  # looks at them, and draws nothing
+    name, rows = f"{len(labels)} labels omega {omega:g} seed {seed}", []
+    generator = torch.Generator().manual_seed(seed)
+    trips = Trips(*_kept(
+        Path(folder) / f"{name} {max(Ks)} trips of {steps}.pt",
+        lambda: tuple(round_trips(model, labels, omega, max(Ks), steps=steps, generator=generator)),
+    ))  # fmt: skip
+    fresh = fresh_similarity(model, trips, seed)
+    sure, _ = read_as(trips.image, labels)
+
+    def add(way, K, evaluations, images):
+        rows.append({"way": way, "K": K, "evaluations": evaluations, "seed": seed, **quality.evaluate(samplers.pixels(images), labels)})
+
+    for K in Ks:
+        if K == 1:
+            add("one start", 1, steps + 1, trips.image[:, 0])
+            continue
+        budget = K * (2 * steps + 1)
+        add("round trip", K, budget, picked(trips.image[:, :K], trips.similarity[:, :K]))
+        add("fresh noise", K, K * (steps + 1), picked(trips.image[:, :K], fresh[:, :K]))
+        asked = min(budget // (steps + 1), max(Ks))  # no way back, so more starts for the budget, as far as there are any
+        add("judge", asked, asked * (steps + 1), picked(trips.image[:, :asked], sure[:, :asked]))
+        more = _kept(Path(folder) / f"{name} {budget - 1} steps.pt", lambda: _sampled(model, trips.start[:, 0], labels, omega, budget - 1))  # noqa: B023
+        add(f"{budget - 1} steps", 1, budget, more)
+    return rows, trips
+
+
+def correlation(a, b):
+    """Pearson's correlation of (B, K) with (B, K) among the K starts of one label, all labels together: what a choice could go by."""
+    a, b = (v - v.mean(1, keepdim=True) for v in (a, b))
+    return F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
+
+
+def interval(values):
+    """The mean of two or more values and half the width of its 95 % t-interval."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std() / len(values) ** 0.5
+    return values.mean().item(), half.item()
+
+
+def linked(many, others):
+    """The correlations of what several seeds gave with what they gave else, as words: mean ± half of the 95 % interval."""
+    mean, half = interval([correlation(a, b) for a, b in zip(many, others)])
+    return f"{mean:+.3f} ± {half:.3f}"
+
+
+def table(rows, beside=None):
+    """Rows of `measure` under several seeds as Markdown, mean ± half of the 95 % interval.
+
+    beside: a way, as "one start"; then what the others have more than it under the same seed, which is the same starts.
+    """
+    base = {row["seed"]: row for row in rows if row["way"] == beside}
+    lines = ["| way | K | network evaluations a digit | " + " | ".join(MEASURES.values()) + " |", "|---" * (3 + len(MEASURES)) + "|"]
+    for (way, K, evaluations), group in _grouped(rows).items():
+        if way == beside:
+            continue
+        values = [interval([row[name] - (base[row["seed"]][name] if base else 0) for row in group]) for name in MEASURES]
+        numbers = [f"{mean:{'+' if base else ''}.3f} ± {half:.3f}" for mean, half in values]
+        lines.append(f"| {way} | {K} | {evaluations} | " + " | ".join(numbers) + " |")
+    return "\n".join(lines)
+
+
+def cost_figure(rows, title):
+    """A figure of rows of `measure` against network evaluations a digit: the mean over the seeds and the range from least to most."""
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(3 * len(MEASURES), 3.6), layout="constrained")
+    lines = {}
+    for (way, _, evaluations), group in _grouped(rows).items():
+        lines.setdefault("more steps" if way.endswith("steps") else way, []).append((evaluations, group))
+    for axis, (name, label) in zip(axes, MEASURES.items()):
+        for shift, (way, points) in enumerate(lines.items()):
+            values = torch.tensor([[row[name] for row in group] for _, group in points])  # (points, seeds)
+            mean = values.mean(1)
+            errors = torch.stack([mean - values.amin(1), values.amax(1) - mean]).clamp(min=0)
+            places = [evaluations * 1.04**shift for evaluations, _ in points]  # a little apart, or one would hide another
+            axis.errorbar(places, mean, errors, fmt="o-", ms=4, capsize=2, label=way)
+        axis.set(title=label, xlabel="network evaluations a digit", xscale="log")
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter("")
+        axis.grid(alpha=0.3)
+    axes[1].axhline(rows[0]["frechet_floor"], color="gray", ls=":", label="floor: real digits")
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=len(lines) + 1)
+    figure.suptitle(f"{title}; mean and range over the seeds")
+    return figure
+
+
+def _grouped(rows):
+    groups = {}
+    for row in rows:
+        groups.setdefault((row["way"], row["K"], row["evaluations"]), []).append(row)
+    return groups
+
+
+def _sampled(model, starts, labels, omega, steps):
+    parts = zip(starts.split(samplers.BATCH), labels.split(samplers.BATCH))
+    ways = (samplers.trajectory(model, part, omega, method="ddim", steps=steps, x_T=x_T) for x_T, part in parts)
+    return torch.cat([list(way)[-1].x.cpu() for way in ways])
+
+
+def _kept(path, make):
+    """The tensors in the file `path`, which is made first where it does not exist."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(make(), path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+    return torch.load(path, weights_only=True)
+
+
+def _check_K(K):
+    if isinstance(K, bool) or not isinstance(K, int) or K < 1:
+        raise ValueError(f"K = {K!r}; allowed is a whole number of starts, 1 or more")
