@@ -1,0 +1,109 @@
+"""A U-Net that can be told the time and the class, and the two ways to train it: to remove one noise level, or as a diffusion model."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from DDPM import ConditionalDDPM
+from ResUNet import EmbedBlock, ResConvBlock, UnetDown, UnetUp
+
+
+class DenoisingUnet(nn.Module):
+    """The course's U-Net without its fusion: time and class reach two places only, the bottleneck and the first up block.
+
+    There the features are scaled by the class and shifted by the time, scale(c) * features + shift(t), each of them a two-layer block:
+    FiLM, Perez et al. 2017, arXiv:1709.07871. timed: whether it is told the time. n_classes: length of the condition, 0: not told.
+    The other arguments are those of `ResUNet.ConditionalUnet`. Raises ValueError for sizes that cannot work.
+    """
+
+    def __init__(self, in_channels, n_feat, timed=False, n_classes=0, input_dim=(28, 28)):
+        super().__init__()
+        if n_feat < 8 or n_feat % 8:
+            raise ValueError(f"n_feat = {n_feat!r}; allowed is a multiple of 8")
+        if in_channels < 1 or n_classes < 0:
+            raise ValueError(f"in_channels = {in_channels!r}, n_classes = {n_classes!r}; allowed are at least 1 and at least 0")
+        if any(size < 4 or size % 4 for size in input_dim):
+            raise ValueError(f"input_dim = {input_dim!r}; allowed are multiples of 4: the network halves each side twice")
+        bottom = (input_dim[0] // 4, input_dim[1] // 4)  # 7x7 for 28x28
+
+        self.init_conv = ResConvBlock(in_channels, n_feat)
+        self.downblock1 = UnetDown(n_feat, n_feat)
+        self.downblock2 = UnetDown(n_feat, 2 * n_feat)
+        self.to_vec = nn.Sequential(nn.AvgPool2d(bottom), nn.GELU())
+        self.upblock0 = nn.Sequential(
+            nn.ConvTranspose2d(2 * n_feat, 2 * n_feat, bottom, bottom), nn.GroupNorm(8, 2 * n_feat), nn.ReLU()
+        )
+        self.upblock1 = UnetUp(4 * n_feat, n_feat)
+        self.upblock2 = UnetUp(2 * n_feat, n_feat)
+        self.outblock = nn.Sequential(
+            nn.Conv2d(2 * n_feat, n_feat, 3, 1, 1), nn.GroupNorm(8, n_feat), nn.ReLU(), nn.Conv2d(n_feat, in_channels, 3, 1, 1)
+        )
+
+        widths = (2 * n_feat, n_feat)  # of the bottleneck and of the first up block
+        self.shifts = nn.ModuleList(EmbedBlock(1, width) for width in widths if timed)
+        self.scales = nn.ModuleList(EmbedBlock(n_classes, width) for width in widths if n_classes)
+
+    def forward(self, x, t=None, c=None):
+        """What the network sees in x (B, C, H, W), in the same shape.
+
+        t: times as t / T, (B, 1, 1, 1) or anything of B elements. c: conditions (B, n_classes), one-hot or null rows. What the
+        network is not told is ignored. Raises ValueError where something it is told is missing.
+        """
+        for name, value, blocks in (("time t", t, self.shifts), ("condition c", c, self.scales)):
+            if blocks and value is None:
+                raise ValueError(f"this network is told the {name}; received is None")
+        down0 = self.init_conv(x)                                       # (B, n_feat, 28, 28)
+        down1 = self.downblock1(down0)                                  # (B, n_feat, 14, 14)
+        down2 = self.downblock2(down1)                                  # (B, 2 n_feat, 7, 7)
+        vector = self.to_vec(down2)                                     # (B, 2 n_feat, 1, 1)
+        up0 = self._tell(self.upblock0(vector), 0, t, c)                # (B, 2 n_feat, 7, 7)
+        up1 = self._tell(self.upblock1(up0, down2), 1, t, c)            # (B, n_feat, 14, 14)
+        up2 = self.upblock2(up1, down1)                                 # (B, n_feat, 28, 28)
+        return self.outblock(torch.cat([up2, down0], dim=1))            # (B, C, 28, 28)
+
+    def _tell(self, features, place, t, c):
+        """Features (B, F, H, W) scaled by the class and shifted by the time."""
+        if self.scales:
+            features = self.scales[place](c.to(features.dtype))[:, :, None, None] * features
+        if self.shifts:
+            features = features + self.shifts[place](t.to(features.dtype))[:, :, None, None]
+        return features
+
+
+class Denoiser(nn.Module):
+    """A DenoisingUnet, told nothing, that removes noise of one level sigma from images (B, C, H, W) with pixels in [0, 1].
+
+    Called with a batch, it is the loss, so that `lab.training` trains it: the mean squared error between what the network makes of
+    x + sigma * noise and x. Raises ValueError for a sigma that is not above 0.
+    """
+
+    def __init__(self, dmconfig, sigma):
+        super().__init__()
+        if not 0 < sigma < float("inf"):
+            raise ValueError(f"sigma = {sigma!r}; allowed is a finite number above 0")
+        self.dmconfig, self.sigma = dmconfig, sigma
+        self.network = DenoisingUnet(dmconfig.num_channels, dmconfig.num_feat, input_dim=dmconfig.input_dim)
+
+    def forward(self, images, labels):
+        return F.mse_loss(self.network(noisy(images, self.sigma)), images)
+
+
+class DenoisingDDPM(ConditionalDDPM):
+    """The course's diffusion process with a DenoisingUnet for its network, told the time and, where `classes`, the class.
+
+    Everything else is the course's. Raises ValueError for a condition_mask_value other than 0: here a class is dropped to zero.
+    """
+
+    def __init__(self, dmconfig, classes=True):
+        if dmconfig.condition_mask_value != 0:
+            raise ValueError(f"condition_mask_value = {dmconfig.condition_mask_value!r}; allowed is 0: here a class is dropped to zero")
+        super().__init__(dmconfig)
+        n_classes = dmconfig.num_classes if classes else 0
+        self.network = DenoisingUnet(dmconfig.num_channels, dmconfig.num_feat, True, n_classes, dmconfig.input_dim)
+
+
+def noisy(images, sigma, generator=None):
+    """images + sigma * noise, the noise standard normal: (B, C, H, W). Raises ValueError for a sigma that is negative or not finite."""
+    if not 0 <= sigma < float("inf"):
+        raise ValueError(f"sigma = {sigma!r}; allowed is a finite number of at least 0")
+    return images + sigma * torch.randn(images.shape, generator=generator, device=images.device)
