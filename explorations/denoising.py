@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from config import DMConfig
 from lab import checkpoint, display, experiment, samplers
+from lab.display import cell
 from lab.training import seeded
-from psnr import cell, denoise
+from psnr import denoise
 from unet import noisy
 from utils import best_device, make_dataloader
 

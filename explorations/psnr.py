@@ -9,6 +9,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio
 from torchvision.transforms.v2 import functional
 
 from lab import samplers
+from lab.display import cell
 from unet import noisy
 
 BLURS = [k / 10 for k in range(26)]  # standard deviations in pixels that `best_blur` tries; 0 leaves an image as it is
@@ -70,9 +71,3 @@ def figure(rows, trained_at, title):
     axes.grid(alpha=0.3)
     axes.legend()
     return drawn
-
-
-def cell(values, form):
-    """The median of values and their range, for a person; one number where they do not differ."""
-    low, middle, high = (form.format(value) for value in (min(values), median(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"

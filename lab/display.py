@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from statistics import median
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -147,7 +148,7 @@ def quality_figure(rows):
 
 def cell(values, form):
     """The median of values and their range, each in the format `form`; one number where they do not differ."""
-    low, middle, high = (form.format(value) for value in np.quantile(values, [0, 0.5, 1]))
+    low, middle, high = (form.format(value) for value in (min(values), median(values), max(values)))
     return middle if low == high else f"{middle} ({low} to {high})"
 
 

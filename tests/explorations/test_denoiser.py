@@ -1,7 +1,6 @@
 """explorations/unet, psnr and denoising: what the network is told and where, and the measures it is judged by."""
 
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +11,11 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from config import DMConfig
-from lab import checkpoint, samplers
-from ResUNet import ConditionalUnet
-
-sys.path.append(str(Path(__file__).parents[2] / "explorations"))
 import denoising
 import psnr
+from config import DMConfig
+from lab import checkpoint, display, samplers
+from ResUNet import ConditionalUnet
 from unet import Denoiser, DenoisingDDPM, DenoisingUnet, noisy
 
 SMALL = {"num_feat": 8, "batch_size": 20, "epochs": 2, "T": 20, "lr_cycle": 0, "precision": "float32"}
@@ -318,7 +315,7 @@ def test_psnr_of_noisy_blurred_and_denoised():
     assert weak["denoised"] == [pytest.approx(10 * math.log10(1 / 0.02), abs=0.1)] * 2  # 0.1 too bright, and the noise
     (_, shown) = psnr.table([clean, {**weak, "noisy": [19.0, 20.0, 22.5]}])
     assert [shown["σ"], shown["best blur, pixels"], shown["noisy, dB"], shown["blurred, dB"]] == [
-        0.1, 2.0, "20.00 (19.00 to 22.50)", psnr.cell(weak["blurred"], "{:.2f}")
+        0.1, 2.0, "20.00 (19.00 to 22.50)", display.cell(weak["blurred"], "{:.2f}")
     ]  # fmt: skip
     lines = {line.get_label(): line.get_ydata() for line in psnr.figure([weak], 0.5, "").axes[0].lines}
     assert lines["denoised"] == pytest.approx(np.median(weak["denoised"])) and lines["noisy"] == pytest.approx(np.median(weak["noisy"]))

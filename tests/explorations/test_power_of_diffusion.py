@@ -1,14 +1,10 @@
 """The modules of power_of_diffusion: a drawing of any kind as a digit of MNIST, and the tables' numbers on models that are known."""
 
-import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "explorations"))
 
 import drawings
 import editing_on_digits as on
