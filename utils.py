@@ -105,8 +105,7 @@ def load_model(checkpoint_path=None, device=None):
 def _new_model(dmconfig, device):
     from DDPM import ConditionalDDPM
 
-    with training.seeded(device, dmconfig.seed, "weights"):
-        return ConditionalDDPM(dmconfig)
+    return training.initialised(ConditionalDDPM, dmconfig, device)
 
 
 def _ten_of_each(dmconfig):

@@ -15,7 +15,7 @@ from config import DMConfig
 from DDPM import ConditionalDDPM
 from lab import checkpoint, display, experiment, quality, samplers
 from lab.precision import autocast
-from lab.training import seeded
+from lab.training import initialised
 from utils import best_device, make_dataloader
 
 Variant = namedtuple("Variant", "settings low", defaults=(-1.0,))
@@ -83,8 +83,7 @@ def train(name, kind, folder, *, moments, limit, test_limit, **settings):
             shutil.copy(folder / "last_checkpoint.pth", folder / f"epoch_{epoch}.pth")
         return display.grid_figure(draw(averaged, torch.arange(10), variant.low, steps=10), 10, f"{name}, epoch {epoch}, 10 steps")
 
-    with seeded(device, dmconfig.seed, "weights"):
-        model = AdditiveDDPM(dmconfig)
+    model = initialised(AdditiveDDPM, dmconfig, device)
     return experiment.run(model, dmconfig, folder, *loaders, device, picture, QUIET)
 
 
@@ -105,8 +104,8 @@ def draw(model, labels, low, *, steps, clip=True, seed=0):
     for part in labels.split(samplers.BATCH):
         x_T = torch.randn(len(part), model.dmconfig.num_channels, *model.dmconfig.input_dim, generator=generator)
         how = {"method": "ddpm", "steps": steps, "clip": (low, 1.0) if clip else False, "generator": generator, "x_T": x_T}
-        *_, last = samplers.trajectory(model, part, model.dmconfig.omega, **how)
-        images.append(((last.x - low) / (1 - low)).clamp(0, 1).cpu())
+        x = samplers.final(samplers.trajectory(model, part, model.dmconfig.omega, **how))
+        images.append(((x - low) / (1 - low)).clamp(0, 1).cpu())
     return torch.cat(images)
 
 

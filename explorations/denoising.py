@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from config import DMConfig
 from lab import checkpoint, display, experiment, samplers
 from lab.display import cell
-from lab.training import seeded
+from lab.training import initialised
 from psnr import denoise
 from unet import noisy
 from utils import best_device, make_dataloader
@@ -48,8 +48,7 @@ class Bars(display.Reporter):
 def train(make, dmconfig, name, train_loader, test_loader, picture):
     """Train make(dmconfig) in ./save/NAME, or go on with it: the model with its last averaged weights, and its history."""
     device, folder = best_device(), Path("save") / name
-    with seeded(device, dmconfig.seed, "weights"):
-        model = make(dmconfig)
+    model = initialised(make, dmconfig, device)
     history = experiment.run(model, dmconfig, folder, train_loader, test_loader, device, picture, Bars())
     model.load_state_dict(checkpoint.load(folder / "last_checkpoint.pth", device)["model_state_dict"])
     return model.eval(), history

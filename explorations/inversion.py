@@ -202,7 +202,7 @@ def _grouped(rows):
 def _sampled(model, starts, labels, omega, steps):
     parts = zip(starts.split(samplers.BATCH), labels.split(samplers.BATCH))
     ways = (samplers.trajectory(model, part, omega, method="ddim", steps=steps, x_T=x_T) for x_T, part in parts)
-    return torch.cat([list(way)[-1].x.cpu() for way in ways])
+    return torch.cat([samplers.final(way).cpu() for way in ways])
 
 
 def _kept(path, make):

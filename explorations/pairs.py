@@ -10,7 +10,7 @@ from torchvision import transforms
 from config import MEAN, STD
 from DDPM import ConditionalDDPM
 from lab import display, experiment, judge, quality, samplers
-from lab.training import seeded
+from lab.training import initialised
 from lab.writing import SIDE, split, width
 from utils import best_device, make_dataloader
 
@@ -61,8 +61,7 @@ def loaders(batch_size, limit=None):
 def train(dmconfig, name, limit=None):
     """Train a model of pairs in ./save/NAME, or go on with it; returns its history, a dict an epoch."""
     device = best_device()
-    with seeded(device, dmconfig.seed, "weights"):
-        model = ConditionalDDPM(dmconfig)
+    model = initialised(ConditionalDDPM, dmconfig, device)
     return experiment.run(model, dmconfig, Path("save") / name, *loaders(dmconfig.batch_size, limit), device, _picture)
 
 

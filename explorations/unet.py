@@ -5,10 +5,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from DDPM import ConditionalDDPM
-from ResUNet import EmbedBlock, ResConvBlock, UnetDown, UnetUp
+from ResUNet import ConditionalUnet, EmbedBlock
 
 
-class DenoisingUnet(nn.Module):
+class DenoisingUnet(ConditionalUnet):
     """The course's U-Net without its fusion: time and class reach two places only, the bottleneck and the first up block.
 
     There the features are scaled by the class and shifted by the time, scale(c) * features + shift(t), each of them a two-layer block:
@@ -17,28 +17,18 @@ class DenoisingUnet(nn.Module):
     """
 
     def __init__(self, in_channels, n_feat, timed=False, n_classes=0, input_dim=(28, 28)):
-        super().__init__()
         if n_feat < 8 or n_feat % 8:
             raise ValueError(f"n_feat = {n_feat!r}; allowed is a multiple of 8")
         if in_channels < 1 or n_classes < 0:
             raise ValueError(f"in_channels = {in_channels!r}, n_classes = {n_classes!r}; allowed are at least 1 and at least 0")
         if any(size < 4 or size % 4 for size in input_dim):
             raise ValueError(f"input_dim = {input_dim!r}; allowed are multiples of 4: the network halves each side twice")
-        bottom = (input_dim[0] // 4, input_dim[1] // 4)  # 7x7 for 28x28
-
-        self.init_conv = ResConvBlock(in_channels, n_feat)
-        self.downblock1 = UnetDown(n_feat, n_feat)
-        self.downblock2 = UnetDown(n_feat, 2 * n_feat)
-        self.to_vec = nn.Sequential(nn.AvgPool2d(bottom), nn.GELU())
-        self.upblock0 = nn.Sequential(
-            nn.ConvTranspose2d(2 * n_feat, 2 * n_feat, bottom, bottom), nn.GroupNorm(8, 2 * n_feat), nn.ReLU()
-        )
-        self.upblock1 = UnetUp(4 * n_feat, n_feat)
-        self.upblock2 = UnetUp(2 * n_feat, n_feat)
-        self.outblock = nn.Sequential(
-            nn.Conv2d(2 * n_feat, n_feat, 3, 1, 1), nn.GroupNorm(8, n_feat), nn.ReLU(), nn.Conv2d(n_feat, in_channels, 3, 1, 1)
-        )
-
+        super().__init__(in_channels, n_feat, max(n_classes, 1), input_dim)
+        for number in (1, 2):  # what the course's forward uses beside these blocks
+            delattr(self, f"timeembed{number}")
+            delattr(self, f"conditionembed{number}")
+        for number in (1, 2, 3, 4):
+            delattr(self, f"fusion{number}")
         widths = (2 * n_feat, n_feat)  # of the bottleneck and of the first up block
         self.shifts = nn.ModuleList(EmbedBlock(1, width) for width in widths if timed)
         self.scales = nn.ModuleList(EmbedBlock(n_classes, width) for width in widths if n_classes)

@@ -30,11 +30,9 @@ def sample(arguments):
     out = display.writable(arguments.out)
     generator = torch.Generator().manual_seed(arguments.seed)
     columns = arguments.grid or min(ROW, len(labels))
-    clip = model.dmconfig.schedule == "cosine"  # next to nothing is left of the image at T: unclipped, x_0 is divided by that
     frames = []  # for each batch, the images after each step
     for part in labels.split(samplers.BATCH):
-        how = {"method": arguments.method, "steps": arguments.steps, "clip": clip, "generator": generator}
-        steps = samplers.trajectory(model, part, omega, **how)
+        steps = samplers.trajectory(model, part, omega, method=arguments.method, steps=arguments.steps, generator=generator)
         kept = [samplers.pixels(step.x).cpu() for step in steps]
         frames.append(kept if arguments.gif else kept[-1:])
     pictures = [display.grid(torch.cat(batches), columns) for batches in zip(*frames)]

@@ -18,7 +18,7 @@ import torch
 from lab import data, plain, samplers
 from lab.display import Reporter
 from lab.precision import autocast
-from lab.training import Trainer, TrainingError, placed, seeded
+from lab.training import Trainer, TrainingError, initialised, placed, seeded
 
 DIGITS = 100  # drawn at once, as check_sample does
 
@@ -153,8 +153,7 @@ def compare(makers, dmconfig, train_loader, test_loader, seeds, device="cpu"):
     for seed in range(seeds):
         config = dataclasses.replace(dmconfig, seed=seed)
         for name, make in makers.items():
-            with seeded(device, seed, "weights"):
-                trainer = Trainer(make(config), config, len(train_loader), device)
+            trainer = Trainer(initialised(make, config, device), config, len(train_loader), device)
             for epoch in range(1, config.epochs + 1):
                 with seeded(device, seed, "epoch", epoch), reporter.bar(len(train_loader.dataset), " images", name) as bar:
                     trainer.train_epoch(train_loader, bar)

@@ -16,17 +16,18 @@ import torch
 from torchvision.transforms.functional import gaussian_blur
 
 from config import is_finite
-from lab import reverse
+from lab import reverse, samplers
 from lab.permutations import IDENTITY, check
 
 GUIDANCE, STEPS = 3.0, 30
+final = samplers.final  # the images at the end of a loop, (B, C, H, W)
 KERNEL, SIGMA, SIDE = 33, 2.0, 64  # of hybrid images: kernel and σ in pixels, where an image has 64 a side
 
 
 def timesteps(model, steps=STEPS):
     """The times of a loop: `steps` of them evenly from T down, then 0, the clean image. A start index counts in this list."""
     _whole("steps", steps, 1, model.T)
-    return [round(model.T * (steps - i) / steps) for i in range(steps + 1)]
+    return [*samplers.timesteps(model.T, steps), 0]
 
 
 def noised(model, images, t, generator=None):
@@ -125,12 +126,6 @@ def hybrid(model, low, high, count=None, *, kernel=None, sigma=None, **how):
 def blur(images, kernel, sigma):
     """Images (B, C, H, W) through a Gaussian of standard deviation sigma, cut off at kernel pixels."""
     return gaussian_blur(images, [kernel, kernel], [sigma, sigma])
-
-
-def final(steps):
-    """The images at the end of a loop, (B, C, H, W)."""
-    *_, last = steps
-    return last.x
 
 
 def to_model(model, images):

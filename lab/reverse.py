@@ -94,10 +94,6 @@ def composed(model, conditions, views, guidance, combine):
     return predict
 
 
-def mean(parts):
-    return sum(parts) / len(parts)
-
-
 def average(parts):
     """The mean of tensors, exactly theirs where they are equal."""
     return sum(parts) / len(parts)

@@ -24,12 +24,16 @@ Step.__doc__ = "Where a trajectory stands: x = x_t at time t (0 at the end) and 
 
 def sample(model, labels, omega, **how):
     """Images of the classes in `labels`, (B, C, H, W) in [0, 1]; the arguments are those of `trajectory`."""
-    last = deque(trajectory(model, labels, omega, **how), maxlen=1).pop()
-    return pixels(last.x)
+    return pixels(final(trajectory(model, labels, omega, **how)))
+
+
+def final(steps):
+    """The images that an iterable of Steps ends with, (B, C, H, W); the ones before are not kept."""
+    return deque(steps, maxlen=1).pop().x
 
 
 def trajectory(
-    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=False, generator=None, x_T=None
+    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=None, generator=None, x_T=None
 ):
     """The way from noise to images: yields a Step for x_T and one after each of `steps` steps.
 
@@ -41,10 +45,12 @@ def trajectory(
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
     guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
     conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True keeps each predicted x_0 in the
-    range of pixels, (low, high) in that of a model whose images were scaled otherwise. generator: a torch.Generator for all
-    noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the network (`_started`), which takes
-    images to be scaled as the course does. Raises ValueError for anything else, before any work.
+    range of pixels, (low, high) in that of a model whose images were scaled otherwise; None is False under the linear schedule
+    and True under the cosine one, which leaves so little of the image at T that x_0 is a guess divided by next to nothing.
+    generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the
+    network (`_started`), which takes images to be scaled as the course does. Raises ValueError for anything else, before any work.
     """
+    clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
     _check(model, labels, omega, method, steps, eta, guidance_interval, clip, x_T)
     return _trajectory(model, labels, omega, method, steps, 1.0 if method == "ddpm" else eta, guidance_interval, clip, generator, x_T)
 
@@ -105,9 +111,14 @@ def _started(model, predict, omega, alpha_bar_T, noise):
     return alpha_bar_T.sqrt() * x_0.clamp(BLACK, WHITE) + (1 - alpha_bar_T).sqrt() * noise()
 
 
+def timesteps(T, steps):
+    """`steps` of the times 1 … T, evenly from T downwards: a list."""
+    return [round(T * (steps - i) / steps) for i in range(steps)]
+
+
 def _times(model, steps, device):
     """`steps` times from T downwards, evenly, and the alpha_bar of each and of the clean image: a list and (steps + 1,)."""
-    times = [round(model.dmconfig.T * (steps - i) / steps) for i in range(steps)]
+    times = timesteps(model.dmconfig.T, steps)
     alpha_bar = model.scheduler(torch.tensor(times, device=device))["alpha_t_bar"].reshape(-1)
     return times, torch.cat([alpha_bar, alpha_bar.new_ones(1)])
 
@@ -172,7 +183,7 @@ def _check(model, labels, omega, method, steps, eta, guidance_interval, clip, x_
     if not isinstance(clip, bool):
         pair = isinstance(clip, (tuple, list)) and len(clip) == 2
         if not pair or not all(map(is_finite, clip)) or not clip[0] < clip[1]:
-            raise ValueError(f"clip = {clip!r}; allowed is True, False, or (low, high) with low < high")
+            raise ValueError(f"clip = {clip!r}; allowed is True, False, None, or (low, high) with low < high")
     whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if not whole or labels.ndim != 1 or len(labels) == 0:
         raise ValueError(f"labels are {labels!r}; allowed is a tensor (B,) of whole numbers")

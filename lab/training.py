@@ -160,6 +160,12 @@ def rate(dmconfig, step, steps):
     return decay * dmconfig.lr_cycle * (1 + math.cos(math.pi * min(1, (step - warm) / (total - warm)))) / 2
 
 
+def initialised(make, dmconfig, device):
+    """The model make(dmconfig), its weights drawn from dmconfig.seed alone."""
+    with seeded(device, dmconfig.seed, "weights"):
+        return make(dmconfig)
+
+
 def placed(loader, device):
     """A loader that can hold its images on the device does so; any other stays as it is."""
     return loader.to(device) if hasattr(loader, "to") else loader

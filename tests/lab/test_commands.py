@@ -69,16 +69,6 @@ def test_asks_the_network_for_the_classes_named_or_for_none(trained, monkeypatch
         assert asked[0][0] == labels and set(rows[rows.sum(1) == 1].argmax(1).tolist()) == set(labels)
 
 
-def test_clips_where_the_schedule_leaves_nothing_of_the_image(trained, monkeypatch):
-    asked, trajectory = [], samplers.trajectory
-    monkeypatch.setattr(samplers, "trajectory", lambda *words, **how: asked.append(how["clip"]) or trajectory(*words, **how))
-    for schedule in ("linear", "cosine"):
-        state = checkpoint.load(trained)
-        checkpoint.save(trained, {**state, "dmconfig": {**state["dmconfig"], "schedule": schedule}})
-        main(["sample", "1", "--checkpoint", str(trained), "--steps", "2", "--out", "out.png"])
-    assert asked == [False, True]
-
-
 def test_same_seed_same_picture_and_a_film_that_ends_in_it(trained):
     base = ["sample", "12", "--checkpoint", str(trained), "--steps", "3", "--method", "ddim"]
     for seed, name in ((0, "a.png"), (0, "b.png"), (1, "c.png")):

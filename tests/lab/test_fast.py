@@ -155,6 +155,17 @@ def test_clip_takes_another_range():
     assert all(torch.equal(a.x, b.x) for a, b in zip(walk(True), walk((low, high)), strict=True))
 
 
+@pytest.mark.parametrize("schedule, clip", [("linear", False), ("cosine", True)])
+def test_unless_asked_it_clips_where_the_schedule_leaves_nothing_of_an_image(schedule, clip):
+    model = Model()
+    model.dmconfig.schedule = schedule
+    unasked, asked = (
+        samplers.sample(model, LABELS, 2.0, method="ddim", steps=8, generator=seeded(0), **how) for how in ({}, {"clip": clip})
+    )
+    assert torch.equal(unasked, asked)
+    assert not torch.equal(asked, samplers.sample(model, LABELS, 2.0, method="ddim", steps=8, generator=seeded(0), clip=not clip))
+
+
 def test_the_start_is_what_training_knows():
     """x_T is drawn around an image, not as noise alone: with one call, without guidance, for the class asked for."""
     model = Model()
@@ -194,7 +205,7 @@ def test_pixels_seed_and_mode():
         (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
         (dict(guidance_interval=(2, 1)), "low < high"), (dict(guidance_interval=1), "guidance_interval"),
         (dict(labels=torch.tensor([10])), "0 to 9"), (dict(labels=torch.tensor([-1])), "0 to 9"), (dict(labels=torch.eye(10)), "labels"),
-        (dict(clip=1), "clip"), (dict(clip=None), "clip"), (dict(clip=(1, -1)), "low < high"), (dict(clip=("0", "1")), "clip"),
+        (dict(clip=1), "clip"), (dict(clip=(1, -1)), "low < high"), (dict(clip=("0", "1")), "clip"),
         (dict(clip=(-1, 0, 1)), "clip"), (dict(clip="01"), "clip"), (dict(x_T=X_T[:9]), "x_T"), (dict(x_T=X_T.long()), "x_T"), (dict(x_T=X_T / 0), "finite"), (dict(x_T=3), "x_T"),
         (dict(labels=torch.tensor([], dtype=torch.long)), "labels"), (dict(labels=[1]), "labels"), (dict(labels=torch.tensor([1.0])), "labels"),
     ],
