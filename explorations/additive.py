@@ -34,7 +34,7 @@ WAYS = {  # what is judged: a training, and how one draws from it
     "no clipping": ("baseline", {"clip": False}),
     "no averaging": ("baseline", {"averaged": False}),
 }
-QUIET = display.Reporter(silent=True)  # one for all trainings, as each leaves an empty line in a notebook
+BARS = display.Bars()  # one for all trainings, as each leaves an empty line in a notebook
 
 
 class Added(nn.Module):
@@ -84,7 +84,7 @@ def train(name, kind, folder, *, moments, limit, test_limit, **settings):
         return display.grid_figure(draw(averaged, torch.arange(10), variant.low, steps=10), 10, f"{name}, epoch {epoch}, 10 steps")
 
     model = initialised(AdditiveDDPM, dmconfig, device)
-    return experiment.run(model, dmconfig, folder, *loaders, device, picture, QUIET)
+    return experiment.run(model, dmconfig, folder, *loaders, device, picture, BARS)
 
 
 def load(path, averaged=True):

@@ -38,18 +38,11 @@ class Size(NamedTuple):
         return f"{self.features} features, {self.shown[-1]} epochs of {self.images:,} images in batches of {self.batch}"
 
 
-class Bars(display.Reporter):
-    """Progress bars, which leave nothing behind, and no lines: a notebook shows the history as a figure."""
-
-    def line(self, text):
-        pass
-
-
 def train(make, dmconfig, name, train_loader, test_loader, picture):
     """Train make(dmconfig) in ./save/NAME, or go on with it: the model with its last averaged weights, and its history."""
     device, folder = best_device(), Path("save") / name
     model = initialised(make, dmconfig, device)
-    history = experiment.run(model, dmconfig, folder, train_loader, test_loader, device, picture, Bars())
+    history = experiment.run(model, dmconfig, folder, train_loader, test_loader, device, picture, display.Bars())
     model.load_state_dict(checkpoint.load(folder / "last_checkpoint.pth", device)["model_state_dict"])
     return model.eval(), history
 

@@ -38,6 +38,10 @@ def read(model, x):
     return judge.read(_judge(), editing.pixels(model, x).contiguous())[0]
 
 
+def _part(right):
+    return f"{right.float().mean():.0%}"
+
+
 def psnr(model, x, images):
     """PSNR in dB of each image of x, on the model's scale, against clean ones in [0, 1]: (N,)."""
     return peak_signal_noise_ratio(editing.pixels(model, x), images, data_range=1.0, reduction="none", dim=(1, 2, 3))
@@ -73,8 +77,9 @@ def quality_row(model, count, guidance, steps, seed=0):
     images = editing.final(editing.sample(model, labels, guidance=guidance, steps=steps, generator=seeded(seed)))
     seconds = time.process_time() - started
     found = quality.evaluate(editing.pixels(model, images).cpu(), labels)
-    scores = {name: round(found[name], 3) for name in ("accuracy", "frechet", "frechet_floor", "precision", "recall")}
-    return {"γ": guidance, "steps": steps, "digits": count, **scores, "seconds": round(seconds, 1)}
+    row = {"γ": guidance, "steps": steps, "digits": count, "read as asked for": f"{found['accuracy']:.1%}"}
+    row |= {"Fréchet distance": f"{found['frechet']:.2f}", "its floor": f"{found['frechet_floor']:.2f}"}
+    return row | {name: f"{found[name]:.2f}" for name in ("precision", "recall")} | {"seconds": f"{seconds:.0f}"}
 
 
 def become(model, images, digit, starts, steps=30):
@@ -82,9 +87,8 @@ def become(model, images, digit, starts, steps=30):
     x, rows, results = editing.to_model(model, images), [], []
     for start in starts:
         results.append(editing.final(editing.edit(model, x, start, digit, steps=steps, generator=seeded())))
-        read_so = (read(model, results[-1]) == digit).float().mean().item()
-        rows.append({"start": f"{start} of {steps}", f"read as {digit}": round(read_so, 3),
-                     "PSNR against the original": round(psnr(model, results[-1], images).mean().item(), 1)})  # fmt: skip
+        row = {"start": f"{start} of {steps}", f"read as {digit}": _part(read(model, results[-1]) == digit)}
+        rows.append({**row, "PSNR against the original": f"{psnr(model, results[-1], images).mean():.1f}"})
     return rows, results
 
 
@@ -96,15 +100,14 @@ def completed(model, images, steps=30):
     return x, read(model, x) == labels
 
 
-def resampling_table(model, images, labels, rounds, steps):
-    """The lower half drawn anew without a class; the part of it that is read as the digit it was. A standard error stands behind."""
-    rows = []
-    for resample in rounds:
-        x = editing.inpaint(model, editing.to_model(model, images), HALF, resample=resample, steps=steps, generator=seeded())
-        right = (read(model, editing.final(x)) == labels).float()
-        error = right.std() / len(right) ** 0.5
-        rows.append({"resample": resample, "steps": steps, "read as before": f"{right.mean():.3f} ± {error:.3f}", "digits": len(images)})
-    return rows
+def resampling_row(model, images, labels, resample, steps):
+    """The lower half drawn anew without a class: the part read as the digit it was, ± one standard error, and how unlike real digits."""
+    way = editing.inpaint(model, editing.to_model(model, images), HALF, resample=resample, guidance=0.0, steps=steps, generator=seeded())
+    x = editing.final(way)
+    right = (read(model, x) == labels).float()
+    error = right.std() / len(right) ** 0.5
+    row = {"resample": resample, "steps": steps, "digits": len(images), "read as before": f"{right.mean():.1%} ± {error:.1%}"}
+    return {**row, "Fréchet distance": f"{quality.evaluate(editing.pixels(model, x).cpu(), labels)['frechet']:.2f}"}
 
 
 def both_ways(model, x, pair, view=ROTATION):
@@ -118,14 +121,14 @@ def anagrams(model, pair, count, view=ROTATION, **how):
 
 
 def pair_table(model, count, view=ROTATION, **how):
-    """The part of `count` digits of each pair that is read right both ways, the best first.
+    """How many of `count` digits of each pair are read right both ways, the best first.
 
     Where a view is its own inverse, (a, b) is (b, a) turned.
     """
     rows = []
     for pair in itertools.combinations_with_replacement(range(10), 2):
         right = both_ways(model, anagrams(model, pair, count, view, **how), pair, view)
-        rows.append({"upright": pair[0], "turned": pair[1], "right both ways": right.float().mean().item(), "digits": count})
+        rows.append({"upright": pair[0], "turned": pair[1], "right both ways": int(right.sum()), "of": count})
     return sorted(rows, key=lambda row: -row["right both ways"])
 
 
@@ -140,7 +143,7 @@ def hybrids(model, low, high, count, sigma, **how):
     near, far, control = (read(model, seen) for seen in (x, seen_from_afar(x, sigma), seen_from_afar(plain, sigma)))
     right = {f"near: {high}": near == high, f"far: {low}": far == low, "both": (near == high) & (far == low)}
     right[f"a plain {high} from afar: {low}"] = control == low
-    return x, {"σ": sigma, **{name: round(value.float().mean().item(), 3) for name, value in right.items()}}
+    return x, {"σ": sigma, **{name: _part(value) for name, value in right.items()}}
 
 
 def seen_from_afar(x, sigma):

@@ -171,10 +171,17 @@ class Reporter:
 
     def bar(self, total, unit, description):
         """A progress bar that disappears when closed. Shown in a terminal and in a notebook, nowhere else."""
-        self.place = self.place or _notebook_line()
-        if self.place is None or self.silent:
+        self.place = self.place or (None if self.silent else _notebook_line())
+        if self.place is None:
             return tqdm(total=total, unit=unit, desc=description, leave=False, dynamic_ncols=True, disable=self.silent or None)
         return tqdm(total=total, unit=unit, desc=description, leave=False, ncols=90, mininterval=0.5, file=self.place)
+
+
+class Bars(Reporter):
+    """Bars and no lines: for what says itself how it went."""
+
+    def line(self, text):
+        pass
 
 
 class _NotebookLine:

@@ -129,20 +129,29 @@ def test_what_is_read_near_afar_and_both_ways():
     seven = drawings.seven()
     model = Knows(seven)
     rows, results = on.become(model, seven, 7, (2, 28))
-    assert [row["read as 7"] for row in rows] == [1, 1] and rows[0]["PSNR against the original"] > 60 and len(results) == 2
-    assert [row["read as 3"] for row in on.become(model, seven, 3, (2,))[0]] == [0]
+    assert [row["read as 7"] for row in rows] == ["100%"] * 2 and float(rows[0]["PSNR against the original"]) > 60 and len(results) == 2
+    assert [row["read as 3"] for row in on.become(model, seven, 3, (2,))[0]] == ["0%"]
     right = on.completed(model, seven, steps=4)[1]
     assert right.tolist() == [digit == 7 for digit in range(10)]
-    table = on.resampling_table(Knows(seven.repeat(4, 1, 1, 1)), seven.repeat(4, 1, 1, 1), torch.tensor([7, 7, 7, 1]), (1, 2), 4)
-    assert [row["read as before"][:5] for row in table] == ["0.750"] * 2
     other = lambda images: judge.read(judge.load(), images)[0].item()
     turned, far = other(ROTATION.look(seven)), other(on.seen_from_afar(seven, 3.0))
     assert turned != 7 != far
     assert on.both_ways(model, seven, (7, turned)).all() and not on.both_ways(model, seven, (turned, 7)).any()
     _, row = on.hybrids(model, far, 7, 1, 3.0, steps=2)
-    assert row == {"σ": 3.0, "near: 7": 1.0, f"far: {far}": 1.0, "both": 1.0, f"a plain 7 from afar: {far}": 1.0}
+    assert row == {"σ": 3.0, "near: 7": "100%", f"far: {far}": "100%", "both": "100%", f"a plain 7 from afar: {far}": "100%"}
     _, row = on.hybrids(model, turned, far, 1, 0.01, steps=2)  # nothing changes from afar: a 7 it is
-    assert list(row.values())[1:] == [0, 0, 0, 0]
+    assert list(row.values())[1:] == ["0%"] * 4
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_resampling_is_judged_by_what_comes_out(rounds, monkeypatch):
+    asked = []
+    monkeypatch.setattr(on.quality, "evaluate", lambda *judged: asked.append(judged) or {"frechet": 1.234})
+    sevens, labels = drawings.seven().repeat(4, 1, 1, 1), torch.tensor([7, 7, 7, 1])
+    row = on.resampling_row(Knows(sevens), sevens, labels, rounds, 4)
+    assert list(row.values()) == [rounds, 4, 4, "75.0% ± 25.0%", "1.23"]
+    torch.testing.assert_close(asked[0][0], sevens)
+    assert asked[0][1].equal(labels)
 
 
 def missing(*arguments, **more):

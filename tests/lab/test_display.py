@@ -79,6 +79,12 @@ def test_a_curve_of_epochs_marks_the_best(epochs, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_silent_reporter_leaves_no_empty_line_in_a_notebook(monkeypatch):
+    monkeypatch.setattr(display, "_notebook_line", lambda: pytest.fail("a place was made for a bar"))
+    with display.Reporter(silent=True).bar(10, " images", "train") as bar:
+        bar.update(10)
+
+
 def test_a_bar_says_nothing_where_nobody_watches(capsys):
     with display.Reporter().bar(10, " images", "train") as bar:
         bar.update(10)
