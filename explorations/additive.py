@@ -63,13 +63,14 @@ def scaling(low):
 
 def place(folder, name, kind):
     """Where the training of a variant is kept."""
-    return Path(folder) / f"{name}_{kind}".replace(" = ", "").replace(" ", "_")
+    return Path(folder) / f"{name}_{kind}_from_{VARIANTS[name].low:g}".replace(" = ", "").replace(" ", "_")
 
 
 def train(name, kind, folder, *, moments, limit, test_limit, **settings):
     """Train the variant `name` of one of KINDS in its place below `folder`, or go on with it; its history, a dict an epoch.
 
     moments: the epochs of which the whole state is kept, as epoch_<k>.pth. limit, test_limit: images. settings: of DMConfig.
+    Raises ValueError where an earlier training has not kept one of them.
     """
     variant, device, folder = VARIANTS[name], best_device(), place(folder, name, kind)
     condition = {"conditional": {"mask_p": 0.1, "omega": 1.0}, "unconditional": {"mask_p": 1.0, "omega": -1.0}}[kind]
@@ -84,7 +85,11 @@ def train(name, kind, folder, *, moments, limit, test_limit, **settings):
         return display.grid_figure(draw(averaged, torch.arange(10), variant.low, steps=10), 10, f"{name}, epoch {epoch}, 10 steps")
 
     model = initialised(AdditiveDDPM, dmconfig, device)
-    return experiment.run(model, dmconfig, folder, *loaders, device, picture, BARS)
+    history = experiment.run(model, dmconfig, folder, *loaders, device, picture, BARS)
+    for epoch in moments:
+        if not (folder / f"epoch_{epoch}.pth").exists():
+            raise ValueError(f"{folder} kept nothing of epoch {epoch}, as it was trained for other moments; move it away to train anew")
+    return history
 
 
 def load(path, averaged=True):

@@ -127,7 +127,7 @@ def quality_rows(judged):
             row["read as asked for"] = "nothing asked" if omega == -1 else cell([run["accuracy"] for run in runs], "{:.1%}")
             row["Fréchet distance"] = cell([run["frechet"] for run in runs], "{:.2f}")
             row["its floor"] = f"{runs[0]['frechet_floor']:.2f}"
-            rows.append({**row, **{key: cell([run[key] for run in runs], "{:.2f}") for key in ("precision", "recall", "spread")}})
+            rows.append({**row, **{key: cell([run[key] for run in runs], "{:.2f}") for key in ("precision", "recall")}})
     return rows
 
 

@@ -1,5 +1,7 @@
 """Choosing the noise: DDIM backwards, and the start that survives the round trip to an image and back."""
 
+import hashlib
+import io
 from collections import namedtuple
 from pathlib import Path
 
@@ -8,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from lab import judge, quality, samplers
+from lab import checkpoint, judge, quality, samplers
 from lab.halves import shared
 
 Trips = namedtuple("Trips", "start image similarity")
+OTHERS = 1_000_000  # from a seed to that of the starts that the judge alone may choose among
 Trips.__doc__ = "Round trips of K starts a label: x_T and the image x_0, (B, K, C, H, W), and the cosine of x_T and its inversion, (B, K)."
-MEASURES = {"accuracy": "accuracy", "frechet": "Fréchet", "precision": "precision", "recall": "recall", "spread": "spread"}
+MEASURES = {"accuracy": "accuracy", "frechet": "Fréchet", "precision": "precision", "recall": "recall"}
 
 
 def invert(model, x_0, labels, omega, *, steps):
@@ -72,16 +75,10 @@ def round_trips(model, labels, omega, K, *, steps, generator=None):
     samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
     parts = []
     for part in labels.repeat_interleave(K).split(samplers.BATCH):
-        first, *_, last = samplers.trajectory(model, part, omega, method="ddim", steps=steps, generator=generator)
+        first, *_, last = samplers.trajectory(model, part, omega, method="ddim", steps=steps, clip=False, generator=generator)
         back = invert(model, last.x, part, omega, steps=steps)
         parts.append([first.x.cpu(), last.x.cpu(), similarity(first.x, back).cpu()])
     return Trips(*(torch.cat(values).unflatten(0, (len(labels), K)) for values in zip(*parts)))
-
-
-def choose(model, labels, omega, K, *, steps, generator=None):
-    """Images (B, C, H, W) in [0, 1] of the labels (B,), each from the one of K random starts that survives the round trip best."""
-    trips = round_trips(model, labels, omega, K, steps=steps, generator=generator)
-    return samplers.pixels(picked(trips.image, trips.similarity))
 
 
 def picked(values, scores):
@@ -100,22 +97,23 @@ def read_as(images, labels):
 
 
 def measure(model, labels, omega, Ks, steps, seed, folder):
-    """The table's rows under one seed, a dict each: what is chosen from max(Ks) starts by four ways, and what more steps make of one start.
+    """The table's rows under one seed, a dict each: what is chosen among K starts by three ways, and what more steps make of one start.
 
+    The judge needs no way back, so for the evaluations of K round trips it has more starts: those, and others drawn for it alone.
     What the network draws is kept in `folder`, so that a run that is stopped goes on. Returns the rows and the Trips. Raises
     ValueError for Ks below 1, and where the steps that a choice among K costs are more than T, before any work.
     """
     for K in Ks:
         _check_K(K)
         samplers.trajectory(model, labels, omega, method="ddim", steps=K * (2 * steps + 1) - 1)  # looks at them, and draws nothing
-    name, rows = f"{len(labels)} labels omega {omega:g} seed {seed}", []
-    generator = torch.Generator().manual_seed(seed)
-    trips = Trips(*_kept(
-        Path(folder) / f"{name} {max(Ks)} trips of {steps}.pt",
-        lambda: tuple(round_trips(model, labels, omega, max(Ks), steps=steps, generator=generator)),
-    ))  # fmt: skip
-    fresh = fresh_similarity(model, trips, seed)
-    sure, _ = read_as(trips.image, labels)
+    kept, rows = Path(folder) / f"{_known(model, labels)} omega {omega:g} seed {seed}", []
+    chance, K = torch.Generator().manual_seed(seed), max(Ks)
+    trips = Trips(*_kept(f"{kept}, {K} trips of {steps}.pt", lambda: round_trips(model, labels, omega, K, steps=steps, generator=chance)))
+    others = K * (2 * steps + 1) // (steps + 1) - K  # starts of the judge alone
+    chance = torch.Generator().manual_seed(seed + OTHERS)
+    drawn = lambda: _sampled(model, labels.repeat_interleave(others), omega, steps, generator=chance).unflatten(0, (len(labels), others))
+    images = torch.cat([trips.image, _kept(f"{kept}, {others} more of {steps}.pt", drawn)], dim=1) if others else trips.image
+    fresh, (sure, _) = fresh_similarity(model, trips, seed), read_as(images, labels)
 
     def add(way, K, evaluations, images):
         rows.append({"way": way, "K": K, "evaluations": evaluations, "seed": seed, **quality.evaluate(samplers.pixels(images), labels)})
@@ -127,10 +125,10 @@ def measure(model, labels, omega, Ks, steps, seed, folder):
         budget = K * (2 * steps + 1)
         add("round trip", K, budget, picked(trips.image[:, :K], trips.similarity[:, :K]))
         add("fresh noise", K, K * (steps + 1), picked(trips.image[:, :K], fresh[:, :K]))
-        asked = min(budget // (steps + 1), max(Ks))  # no way back, so more starts for the budget, as far as there are any
-        add("judge", asked, asked * (steps + 1), picked(trips.image[:, :asked], sure[:, :asked]))
-        more = _kept(Path(folder) / f"{name} {budget - 1} steps.pt", lambda: _sampled(model, trips.start[:, 0], labels, omega, budget - 1))  # noqa: B023
-        add(f"{budget - 1} steps", 1, budget, more)
+        asked = budget // (steps + 1)
+        add("judge", asked, asked * (steps + 1), picked(images[:, :asked], sure[:, :asked]))
+        finer = lambda: _sampled(model, labels, omega, budget - 1, trips.start[:, 0])  # noqa: B023
+        add(f"{budget - 1} steps", 1, budget, _kept(f"{kept}, {budget - 1} steps.pt", finer))
     return rows, trips
 
 
@@ -199,18 +197,31 @@ def _grouped(rows):
     return groups
 
 
-def _sampled(model, starts, labels, omega, steps):
-    parts = zip(starts.split(samplers.BATCH), labels.split(samplers.BATCH))
-    ways = (samplers.trajectory(model, part, omega, method="ddim", steps=steps, x_T=x_T) for x_T, part in parts)
-    return torch.cat([samplers.final(way).cpu() for way in ways])
+def _sampled(model, labels, omega, steps, starts=None, generator=None):
+    images = []
+    for rows in torch.arange(len(labels)).split(samplers.BATCH):
+        x_T = None if starts is None else starts[rows]
+        way = samplers.trajectory(model, labels[rows], omega, method="ddim", steps=steps, clip=False, generator=generator, x_T=x_T)
+        images.append(samplers.final(way).cpu())
+    return torch.cat(images)
+
+
+def _known(model, labels):
+    """A name for these labels drawn by these weights, so that what others drew is not taken for theirs."""
+    digest = hashlib.sha256(str(model.dmconfig).encode())
+    for tensor in (*model.network.state_dict().values(), labels):
+        digest.update(tensor.cpu().numpy().tobytes())
+    return f"{digest.hexdigest()[:12]} {len(labels)} labels"
 
 
 def _kept(path, make):
-    """The tensors in the file `path`, which is made first where it does not exist."""
+    """The tensor in the file `path`, or a tuple of them, made first where the file does not exist."""
+    path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(make(), path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
+        content, made = io.BytesIO(), make()
+        torch.save(made if torch.is_tensor(made) else tuple(made), content)
+        checkpoint.write_bytes(path, content.getbuffer())
     return torch.load(path, weights_only=True)
 
 

@@ -28,7 +28,7 @@ def sample(arguments):
     model = load_model(arguments.checkpoint)
     labels, omega = _labels(arguments, model.dmconfig.num_classes), _omega(arguments, model.dmconfig)
     out = display.writable(arguments.out)
-    generator = torch.Generator().manual_seed(arguments.seed)
+    generator = _generator(arguments.seed)
     columns = arguments.grid or min(ROW, len(labels))
     frames = []  # for each batch, the images after each step
     for part in labels.split(samplers.BATCH):
@@ -45,9 +45,11 @@ def write(arguments):
     """Write a string of digits in one go, as one picture."""
     columns = min(ROW, len(writing.digits(arguments.digits)))
     out = display.writable(arguments.out)
-    model = load_model(arguments.checkpoint or MODELS[arguments.model])
+    if arguments.checkpoint and arguments.model:
+        raise ValueError(f"--checkpoint {arguments.checkpoint} and --model {arguments.model} both say what writes; give one of them")
+    model = load_model(arguments.checkpoint or MODELS[arguments.model or "single"])
     omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
-    generator = torch.Generator().manual_seed(arguments.seed)
+    generator = _generator(arguments.seed)
     images = writing.write(model, arguments.digits, omega, method=arguments.method, steps=arguments.steps, generator=generator)
     display.save_picture(display.grid(images.cpu(), columns), out)
 
@@ -161,6 +163,8 @@ def _labels(arguments, num_classes):
         raise ValueError(f"--n-samples {count} goes with --label or alone; beside {'digits' if digits else '--grid'} it says two numbers")
     if not (digits or label is not None or grid or count):
         raise ValueError("no digits to draw; name them, as in: python -m lab sample 2026, or ask for --grid 10 or --n-samples 16")
+    if digits and num_classes > 10:
+        raise ValueError(f"the model draws the numbers 0 to {num_classes - 1}; --label names one, and `write` takes a string of digits")
     if digits:
         labels = writing.digits(digits)
     elif label is not None:
@@ -170,6 +174,12 @@ def _labels(arguments, num_classes):
     for missing in set(labels) - set(range(num_classes)):
         raise ValueError(f"the model has no class {missing}; it draws 0 to {num_classes - 1}")
     return torch.tensor(labels).repeat_interleave(grid or count or 1)
+
+
+def _generator(seed):
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"--seed {seed}; allowed is a whole number from 0 to 2^63 - 1")
+    return torch.Generator().manual_seed(seed)
 
 
 def _omega(arguments, dmconfig):
@@ -207,7 +217,7 @@ def parser():
 
     command = commands.add_parser("write", help="write a string of digits", description=write.__doc__)
     command.add_argument("digits", help="as 00297375")
-    command.add_argument("--model", choices=MODELS, default="single", help="one digit an image, or two (default: single)")
+    command.add_argument("--model", choices=MODELS, help="one digit an image, or two (default: single)")
     _add_drawing(command)
     command.set_defaults(run=write)
 

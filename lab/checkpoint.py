@@ -28,8 +28,7 @@ def save(path, checkpoint):
         raise ValueError(f"a checkpoint holds {', '.join(KEYS)}; {missing[0]} is missing")
     content = io.BytesIO()  # torch.save hides a full disk behind a RuntimeError of its own
     torch.save(checkpoint, content)
-    with _replacing(path, "wb") as file:
-        file.write(content.getbuffer())
+    write_bytes(path, content.getbuffer())
 
 
 def load(path, device="cpu", keys=KEYS):
@@ -55,6 +54,12 @@ def load(path, device="cpu", keys=KEYS):
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of this course, or not the one that is wanted here: it lacks {', '.join(missing)}")
     return checkpoint
+
+
+def write_bytes(path, content):
+    """Write a file whole or not at all."""
+    with _replacing(Path(path), "wb") as file:
+        file.write(content)
 
 
 def write_text(path, text):

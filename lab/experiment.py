@@ -1,6 +1,7 @@
 """An experiment: one training run and the folder that keeps it, which goes on where it was stopped."""
 
 import contextlib
+import io
 import shutil
 import time
 from pathlib import Path
@@ -137,8 +138,10 @@ def _draw(picture, trainer, folder, epoch, again=True):
 
 
 def _save_figure(figure, path):
-    figure.savefig(path, dpi=150)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150)
     plt.close(figure)
+    checkpoint.write_bytes(path, content.getbuffer())
 
 
 def _resume(trainer, path, data, reporter):

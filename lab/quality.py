@@ -31,7 +31,8 @@ def evaluate(images, labels):
                      what N samples alone cost, and that the judge has learnt from these very digits
       precision      the part of the images that lie among the real ones, and
       recall         the part of the real ones that lie among the images: Kynkäänniemi et al. 2019, arXiv:1904.06991, k = 3
-      spread         the variance within a class, relative to that of real digits: below 1, the digits are too much alike
+      spread         the variance within a class, relative to that of real digits: below 1, the digits are too much alike; above,
+                     there are more kinds of them, or some are read as another class than their label's
     Labels in the proportions of the test set (`proportional_labels`) keep the mixture out of the distance. Raises ValueError for
     other shapes and values, and lab.data.DataError where the real MNIST is not there.
     """

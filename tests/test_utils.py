@@ -162,6 +162,11 @@ def test_load_model(trained):
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
     with pytest.raises(checkpoint.CheckpointError, match="nowhere.pth does not exist"):
         utils.load_model("nowhere.pth")
+    state = checkpoint.load(path)
+    state["model_state_dict"].popitem()
+    checkpoint.save("other.pth", state)
+    with pytest.raises(checkpoint.CheckpointError, match="other.pth holds the weights of another network than ResUNet.py's"):
+        utils.load_model("other.pth", "cpu")
 
 
 def test_the_picture_of_a_checkpoint(trained):

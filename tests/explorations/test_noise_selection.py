@@ -120,12 +120,18 @@ def test_round_trips_are_of_the_samplers_starts_label_by_label():
 
 
 def test_the_chosen_one_survives_best():
-    labels = torch.tensor([4, 0, 9])
-    trips = inversion.round_trips(Model(curved), labels, 2.0, 5, steps=8, generator=seeded())
-    chosen = inversion.choose(Model(curved), labels, 2.0, 5, steps=8, generator=seeded())
+    trips = inversion.round_trips(Model(curved), torch.tensor([4, 0, 9]), 2.0, 5, steps=8, generator=seeded())
     best = [max(range(5), key=lambda k: trips.similarity[b, k]) for b in range(3)]
     assert len({*best}) > 1, "a choice that is always the same tests nothing"
-    assert torch.equal(chosen, torch.stack([samplers.pixels(trips.image[b, k]) for b, k in enumerate(best)]))
+    assert torch.equal(inversion.picked(trips.image, trips.similarity), torch.stack([trips.image[b, k] for b, k in enumerate(best)]))
+
+
+def test_a_round_trip_is_of_one_ode_whatever_the_schedule():
+    """Clipped on the way there, as samplers are under a cosine schedule, it would not be the way that is inverted."""
+    linear, cosine = Model(curved), Model(curved)
+    cosine.dmconfig.schedule = "cosine"
+    trips = [inversion.round_trips(m, torch.arange(3), 0.0, 2, steps=8, generator=seeded()) for m in (linear, cosine)]
+    assert trips[0].image.max() > samplers.WHITE and all(map(torch.equal, *trips))
 
 
 def test_correlation_is_within_a_label():
@@ -170,7 +176,7 @@ def test_cost_figure_shows_means_and_ranges():
 def test_K_that_is_no_number_of_starts(K):
     model = Model(curved)
     with pytest.raises(ValueError, match="K = .*; allowed is a whole number of starts, 1 or more"):
-        inversion.choose(model, torch.arange(3), 0.0, K, steps=8)
+        inversion.round_trips(model, torch.arange(3), 0.0, K, steps=8)
     with pytest.raises(ValueError, match="K = "):
         inversion.measure(model, torch.arange(3), 0.0, (1, K), 8, 0, "unused")
     assert model.network.asked == 0
@@ -182,12 +188,12 @@ def test_other_bad_input_comes_before_any_work(tmp_path):
         with pytest.raises(ValueError, match="steps = .*; allowed is a whole number from 1 to T = 40"):
             inversion.invert(model, x_0, labels, 0.0, steps=steps)
         with pytest.raises(ValueError, match="steps = "):
-            inversion.choose(model, labels, 0.0, 2, steps=steps)
+            inversion.round_trips(model, labels, 0.0, 2, steps=steps)
     for wrong in (None, x_0[:2], x_0[..., :3], x_0.long(), x_0 / 0):
         with pytest.raises(ValueError, match=r"x_0 is .*; allowed is a tensor \(3, 1, 4, 4\) of finite floats"):
             inversion.invert(model, wrong, labels, 0.0, steps=8)
     with pytest.raises(ValueError, match="labels 1 to 10; allowed is 0 to 9"):
-        inversion.choose(model, torch.tensor([1, 10]), 0.0, 2, steps=8)
+        inversion.round_trips(model, torch.tensor([1, 10]), 0.0, 2, steps=8)
     with pytest.raises(ValueError, match="steps = 67; allowed"):  # what a choice among 4 in 8 steps costs is more than T steps
         inversion.measure(model, labels, 0.0, (1, 4), 8, 0, tmp_path)
     assert model.network.asked == 0 and not [*tmp_path.iterdir()]
@@ -202,24 +208,32 @@ def test_each_way_is_measured_on_what_it_chooses(tmp_path, monkeypatch):
     assert [(row["way"], row["K"], row["evaluations"]) for row in rows] == [
         ("one start", 1, 4),
         ("round trip", 2, 14), ("fresh noise", 2, 8), ("judge", 3, 12), ("13 steps", 1, 14),
-        ("round trip", 4, 28), ("fresh noise", 4, 16), ("judge", 4, 16), ("27 steps", 1, 28),
+        ("round trip", 4, 28), ("fresh noise", 4, 16), ("judge", 7, 28), ("27 steps", 1, 28),
     ]  # fmt: skip
-    assert model.network.asked == 10 * (4 * 7 + 13 + 27), "28 a digit there and back; the many steps begin at a start that is there"
-    sure, right = inversion.read_as(trips.image, labels)
+    cost = 10 * (4 * 7 + 3 * 4 + 13 + 27)
+    assert model.network.asked == cost, "4 there and back, 3 there alone; the many steps begin at a start that is there"
+    more = samplers.trajectory(model, labels.repeat_interleave(3), 0.0, method="ddim", steps=3, generator=seeded(inversion.OTHERS))
+    images = torch.cat([trips.image, samplers.final(more).unflatten(0, (10, 3))], dim=1)
+    assert not any(torch.allclose(images[:, k], trips.image[:, 0]) for k in range(1, 7)), "all drawn anew"
+    sure, right = inversion.read_as(images, labels)
     assert ((sure > 0.5) <= (right == 1)).all(), "of more than one half, none has more"
     fresh = inversion.similarity(trips.start, inversion.renoise(model, trips.image, seeded()))
     scores = {"round trip": trips.similarity, "fresh noise": fresh, "judge": sure}
-    for row, images in zip(rows, judged):
+    for row, judged_images in zip(rows, judged):
         if row["way"] in scores:
             best = [max(range(row["K"]), key=lambda k: scores[row["way"]][b, k]) for b in range(10)]
-            assert torch.equal(images, torch.stack([samplers.pixels(trips.image[b, k]) for b, k in enumerate(best)]))
+            torch.testing.assert_close(judged_images, samplers.pixels(torch.stack([images[b, k] for b, k in enumerate(best)])))
     assert torch.equal(judged[0], samplers.pixels(trips.image[:, 0]))
-    for images, many in ((judged[4], 13), (judged[8], 27)):
-        more = samplers.sample(model, labels, 0.0, method="ddim", steps=many, x_T=trips.start[:, 0])
-        torch.testing.assert_close(images, more)
+    for finer, many in ((judged[4], 13), (judged[8], 27)):
+        torch.testing.assert_close(finer, samplers.sample(model, labels, 0.0, method="ddim", steps=many, x_T=trips.start[:, 0]))
     asked = model.network.asked
     again, same = inversion.measure(model, labels, 0.0, (1, 2, 4), 3, 0, tmp_path)
     assert model.network.asked == asked and again == rows and torch.equal(same.similarity, trips.similarity)
+    inversion.measure(model, labels.flip(0), 0.0, (1, 2, 4), 3, 0, tmp_path)
+    assert model.network.asked == asked + cost, "what is kept is of other labels"
+    torch.nn.init.ones_(model.network.weight)
+    inversion.measure(model, labels, 0.0, (1, 2, 4), 3, 0, tmp_path)
+    assert model.network.asked == asked + 2 * cost, "and of other weights"
 
 
 def test_the_judge_says_how_sure_it_is():

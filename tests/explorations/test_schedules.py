@@ -155,7 +155,7 @@ def trained(monkeypatch, tmp_path):
 
 def test_keeps_the_moments_of_a_training_and_goes_on_with_it(trained):
     history = trained("conditional")
-    folder = trained.folder / "T10_conditional"
+    folder = trained.folder / "T10_conditional_from_-1"
     assert sorted(path.name for path in folder.glob("epoch_*.pth")) == ["epoch_1.pth", "epoch_3.pth"]
     first, last = (checkpoint.load(folder / f"epoch_{k}.pth") for k in (1, 3))
     assert (first["epoch"], last["epoch"]) == (1, 3) and last["dmconfig"]["T"] == 10 and last["dmconfig"]["schedule"] == "cosine"
@@ -164,7 +164,10 @@ def test_keeps_the_moments_of_a_training_and_goes_on_with_it(trained):
     assert torch.equal(averaged, last["model_state_dict"][name]) and torch.equal(raw, last["raw_model_state_dict"][name])
     assert not torch.equal(averaged, raw) and not torch.equal(averaged, first["model_state_dict"][name])
     (folder / "epoch_3.pth").unlink()
-    assert trained("conditional") == history and not (folder / "epoch_3.pth").exists(), "nothing was trained again"
+    with pytest.raises(ValueError, match="kept nothing of epoch 3"):  # and nothing is trained again
+        trained("conditional")
+    checkpoint.save(folder / "epoch_3.pth", last)
+    assert trained("conditional") == history
 
 
 def test_without_a_class_it_is_trained_on_the_null_row_alone(trained, monkeypatch):
@@ -192,7 +195,7 @@ def test_variants_train_with_what_their_names_say(trained, monkeypatch):
 
 def test_what_was_judged_is_kept(trained, monkeypatch):
     trained("conditional")
-    path, drawn = trained.folder / "T10_conditional" / "epoch_3.pth", []
+    path, drawn = trained.folder / "T10_conditional_from_-1" / "epoch_3.pth", []
 
     def evaluate(images, labels):
         drawn.append((len(images), labels.tolist()))
@@ -218,10 +221,10 @@ def test_every_way_is_measured_with_what_its_name_says(monkeypatch, tmp_path):
     monkeypatch.setattr(additive, "judged", judged)
     rows = additive.measured(tmp_path, (1, 4), 200, 25, 2)
     assert len(rows) == 2 * 7 * 2 and len(asked) == len(set(asked)) == 2 * 7 * 3
-    assert ("T10_unconditional", "epoch_1.pth", -1.0, 200, 0, (("steps", 10),)) in asked
-    assert ("no_scaling_conditional", "epoch_4.pth", 0.0, 200, 1, (("steps", 25),)) in asked
-    assert ("baseline_conditional", "epoch_4.pth", -1.0, 200, 0, (("clip", False), ("steps", 25))) in asked
-    assert ("baseline_unconditional", "epoch_1.pth", -1.0, 200, 0, (("averaged", False), ("steps", 25))) in asked
+    assert ("T10_unconditional_from_-1", "epoch_1.pth", -1.0, 200, 0, (("steps", 10),)) in asked
+    assert ("no_scaling_conditional_from_0", "epoch_4.pth", 0.0, 200, 1, (("steps", 25),)) in asked
+    assert ("baseline_conditional_from_-1", "epoch_4.pth", -1.0, 200, 0, (("clip", False), ("steps", 25))) in asked
+    assert ("baseline_unconditional_from_-1", "epoch_1.pth", -1.0, 200, 0, (("averaged", False), ("steps", 25))) in asked
     lines = additive.table(rows, "conditional", (1, 4), {name: i / 10 for i, name in enumerate(additive.VARIANTS)}).splitlines()
     assert lines[0] == "| conditional | test loss | frechet | recall | accuracy |" and len(lines) == 9
     assert lines[2] == "| baseline | 0.0000 | 11.000 → 9.000 to 10.000 | 0.500 → 0.500 | 0.000 → 0.000 to 0.100 |"

@@ -61,6 +61,23 @@ def test_a_pair_is_right_where_both_digits_are(monkeypatch):
     assert pairs.both_right(images, torch.tensor([37, 37, 37, 37])).tolist() == [True, False, False, False]
 
 
+@pytest.mark.parametrize("digits", [1, 2])
+def test_both_kinds_of_model_draw_the_numbers_asked_for(digits, monkeypatch):
+    """Tens to the left, whoever draws, over several batches: each digit d is as bright as d / 10."""
+
+    def drawn(model, labels, omega, generator):
+        row = torch.stack([labels // 10**place % 10 for place in reversed(range(digits))], dim=1) / 10
+        return row.repeat_interleave(28, dim=1).view(len(labels), 1, 1, -1).expand(-1, -1, 28, -1)
+
+    monkeypatch.setattr(pairs.samplers, "BATCH", 4)
+    monkeypatch.setattr(pairs.samplers, "sample", drawn)
+    monkeypatch.setattr(pairs, "width", lambda model: digits)
+    numbers = torch.tensor([7, 70, 12, 93, 55, 30, 4])
+    images = pairs.draw(None, numbers, 0.0, seed=0)
+    seen = torch.stack([part.mean((1, 2, 3)) for part in images.split(28, dim=-1)], dim=1)
+    torch.testing.assert_close(seen, torch.stack([numbers // 10, numbers % 10], dim=1) / 10)
+
+
 @pytest.mark.parametrize(
     "left, right, meets",
     [((5, 27), (5, 28), True), ((5, 27), (6, 28), True), ((5, 27), (4, 28), True), ((5, 27), (7, 28), False), ((5, 26), (5, 28), False), ((5, 27), (5, 29), False)],

@@ -90,6 +90,9 @@ def test_same_seed_same_picture_and_a_film_that_ends_in_it(trained):
         (["--label", "10"], "no class 10"), (["--label", "-1"], "no class -1"), (["--label", "3", "--n-samples", "0"], "--n-samples 0"),
         (["--n-samples", "-2"], "--n-samples -2"), (["12", "--label", "3"], "--label 3"), (["12", "--n-samples", "4"], "beside digits"),
         (["--grid", "2", "--n-samples", "4"], "beside --grid"), (["--n-samples", "4", "--omega", "2"], "add --label"),
+        (["1", "--seed", "-1"], "--seed -1"), (["1", "--seed", str(2**63)], "2^63 - 1"),
+        (["37", "--checkpoint", str(shipped.PAIRS)], "the numbers 0 to 99; --label names one"),
+        (["1", "--checkpoint", str(shipped.JUDGE)], "judge.safetensors holds the weights of another network"),
     ],
 )  # fmt: skip
 def test_bad_input_is_a_line_that_says_so(trained, arguments, word):

@@ -103,6 +103,18 @@ def test_a_run_stopped_in_its_picture_and_twice_goes_on(whole, tmp_path):
     assert (tmp_path / "images/generate_epoch_2.png").exists(), "the picture that failed is drawn when the run is taken up again"
 
 
+def test_a_picture_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Half a picture would stay: one that is there is not drawn again."""
+
+    def killed(file):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        experiment._save_figure(plt.figure(), tmp_path / "generate_epoch_1.png")
+    assert not any(tmp_path.iterdir())
+
+
 DIE = """
 import os, random, signal, sys
 sys.path[:0] = [{root!r}, {here!r}]

@@ -65,7 +65,8 @@ def test_a_model_of_something_else_is_refused(changes, word):
 
 @pytest.mark.parametrize(
     "arguments, word",
-    [(["12a"], "'12a'"), ([""], "''"), (["1٣"], "digits 0 to 9"), (["1", "--out", "nowhere/x.png"], "nowhere"), (["1", "--steps", "0"], "steps")],
+    [(["12a"], "'12a'"), ([""], "''"), (["1٣"], "digits 0 to 9"), (["1", "--out", "nowhere/x.png"], "nowhere"), (["1", "--steps", "0"], "steps"),
+     (["1", "--model", "pair", "--checkpoint", "x.pth"], "--model pair"), (["1", "--seed", "-1"], "--seed -1")],
 )  # fmt: skip
 def test_bad_input_is_a_line_that_says_so(tmp_path, monkeypatch, arguments, word):
     monkeypatch.chdir(tmp_path)
