@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 BOX, SIZE = 20, 28  # MNIST: the digit fits a box of 20x20 pixels, its centre of mass is the centre of 28x28
@@ -42,10 +42,10 @@ def strokes(lines, pen=0.13):
     Raises ValueError for points that are no pairs of finite numbers.
     """
     try:
-        points = [np.asarray(line, dtype=float).reshape(-1, 2) for line in lines]
+        points = [np.asarray(line, dtype=float) for line in lines]
     except (TypeError, ValueError) as error:
         raise ValueError(f"strokes are {lines!r}; allowed are lists of points (x, y)") from error
-    if not points or not all(len(line) and np.isfinite(line).all() for line in points):
+    if not points or not all(line.ndim == 2 and line.shape[1] == 2 and len(line) and np.isfinite(line).all() for line in points):
         raise ValueError(f"strokes are {lines!r}; allowed are one line or more, each of one finite point (x, y) or more")
     low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
     unit = CANVAS / max((high - low).max(), 1e-9)
@@ -69,17 +69,34 @@ def picture(source, size):
     """A picture from a path, a URL or PIL, its middle square at size x size: (1, 3, size, size) in [0, 1]."""
     from diffusers.utils import load_image
 
-    image = load_image(source if isinstance(source, Image.Image) else str(source))  # turned as its EXIF says, RGB
+    try:
+        image = load_image(source if isinstance(source, Image.Image) else str(source), convert_method=_rgb)  # turned as its EXIF says
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{source} is no picture: {error}") from error
     side = min(image.size)
     left, top = ((length - side) // 2 for length in image.size)
     image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
+def _rgb(image):
+    """An image of any mode as RGB: 16 bits as 8, and what is transparent on white."""
+    if _deep(image):
+        grey = np.asarray(image, dtype=np.float32)
+        return Image.fromarray((grey * (255 / max(grey.max(), 1))).astype(np.uint8)).convert("RGB")
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+
+
+def _deep(image):
+    """Whether it has 16 bits and more, which PIL would cut off at 255."""
+    return image.mode.startswith("I") or image.mode == "F"
+
+
 def _ink(picture):
     """How much is drawn at each pixel, (H, W) float32 from 0 to 1: the distance from the ground, which is what most of the border shows."""
-    image = picture if isinstance(picture, Image.Image) else Image.open(picture)
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits and more, which PIL would cut off at 255
+    image = ImageOps.exif_transpose(picture if isinstance(picture, Image.Image) else Image.open(picture))  # as a phone held it
+    if _deep(image):
         grey = np.asarray(image, dtype=np.float32)
     else:
         coloured = np.asarray(image.convert("RGBA"), dtype=np.float32)

@@ -44,7 +44,7 @@ def _part(right):
 
 def psnr(model, x, images):
     """PSNR in dB of each image of x, on the model's scale, against clean ones in [0, 1]: (N,)."""
-    return peak_signal_noise_ratio(editing.pixels(model, x), images, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return peak_signal_noise_ratio(editing.pixels(model, x).cpu(), images.cpu(), data_range=1.0, reduction="none", dim=(1, 2, 3))
 
 
 def denoised(model, images, part, steps=40):
@@ -67,7 +67,8 @@ def denoising_table(model, images):
     rows = []
     for part in NOISE:
         values = {name: psnr(model, x, images) for name, x in denoised(model, images, part).items()}
-        rows.append({"t / T": part, **{name: f"{value.mean():.1f} ± {value.std():.1f}" for name, value in values.items()}})
+        cells = {name: f"{value.mean():.1f}" + (f" ± {value.std():.1f}" if len(value) > 1 else "") for name, value in values.items()}
+        rows.append({"t / T": part, **cells})
     return rows
 
 

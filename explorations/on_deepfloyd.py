@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import drawings
+import editing_on_digits as on
 from lab import deepfloyd, display, editing
 
 
@@ -13,7 +14,7 @@ class Floyd:
 
     def __init__(self, stage_I=deepfloyd.STAGE_I, stage_II=deepfloyd.STAGE_II, embeddings=None):
         """embeddings: a file of deepfloyd.save_embeddings; with it the text encoder is not loaded."""
-        self.stage_II, self.second, self.model, self.missing = stage_II, None, None, None
+        self.stage_I, self.stage_II, self.second, self.model, self.missing = stage_I, stage_II, None, None, None
         try:
             kept = deepfloyd.load_embeddings(embeddings) if embeddings else None
             self.model = deepfloyd.DeepFloyd(deepfloyd.load(stage_I, text_encoder=kept is None), kept)
@@ -21,17 +22,28 @@ class Floyd:
             self.missing = missing
 
     def show(self, loop, title):
-        """A figure of the images that loop(model) ends with, which are returned."""
+        """A figure of the images that loop(model) ends with, or of those that it is, which are returned."""
         if self.model is None:
-            return self._say(deepfloyd.STAGE_I)
-        images = editing.final(loop(self.model))
+            return self._say(self.stage_I)
+        images = loop(self.model)
+        images = images if torch.is_tensor(images) else editing.final(images)
         self._figure(self.model, images, title)
         return images
+
+    def denoised(self, source):
+        """The noisy picture and three ways to get rid of the noise, as for the digits: a figure a level, and a table of PSNR."""
+        if self.model is None:
+            return self._say(self.stage_I)
+        images = editing.pixels(self.model, self.picture(source))
+        for part in on.NOISE:
+            ways = on.denoised(self.model, images, part)
+            self._figure(self.model, torch.cat([*ways.values()]), f"t / T = {part}: {', '.join(ways)}")
+        print(display.table(on.denoising_table(self.model, images)))
 
     def two_stages(self, texts, steps=(20, 50, 100)):
         """For each number of steps a figure of stage I and one of stage II, which enlarges it; from the same noise."""
         if self.model is None:
-            return self._say(deepfloyd.STAGE_I)
+            return self._say(self.stage_I)
         try:
             self.second = self.second or deepfloyd.load(self.stage_II, text_encoder=False)
         except deepfloyd.WeightsMissing as missing:
@@ -39,10 +51,11 @@ class Floyd:
             return self._say(self.stage_II)
         for number in steps:
             small = self._drawn(self.model, texts, number, "stage I")
-            self._drawn(deepfloyd.DeepFloyd(self.second, self.model.embeddings, small), texts, number, "stage II")
+            second = deepfloyd.DeepFloyd(self.second, self.model.embeddings, small, generator=on.seeded(1))
+            self._drawn(second, texts, number, "stage II")
 
     def _drawn(self, model, texts, steps, stage):
-        images = editing.final(editing.sample(model, texts, steps=steps, generator=torch.Generator().manual_seed(0)))
+        images = editing.final(editing.sample(model, texts, steps=steps, generator=on.seeded()))
         self._figure(model, images, f"{stage}, {steps} steps")
         return images
 

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 
 from lab.halves import shared
 from lab.precision import autocast
+from lab.reverse import Model
 from lab.samplers import BLACK, WHITE, evaluating
 
 
-class Digits:
+class Digits(Model):
     """The course's digits: a model with network, scheduler and dmconfig. A condition is a class or several: 7, [1, 7] or a tensor (B,)."""
 
     def __init__(self, model):
@@ -21,7 +22,11 @@ class Digits:
 
     def embed(self, condition):
         """One-hot rows (B, num_classes)."""
-        labels, K = torch.as_tensor(condition), len(self.null_condition)
+        K = len(self.null_condition)
+        try:
+            labels = torch.as_tensor(condition)
+        except (TypeError, ValueError, RuntimeError):  # a text, a list with None in it
+            labels = torch.tensor(torch.nan)
         whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
         if not whole or labels.ndim > 1 or labels.numel() == 0 or labels.min() < 0 or labels.max() >= K:
             raise ValueError(f"condition = {condition!r}; allowed are whole numbers from 0 to {K - 1}, one or several")
@@ -36,7 +41,7 @@ class Digits:
             return network(x_t, time, condition).float(), None
 
 
-class Pixels:
+class Pixels(Model):
     """A diffusers pipeline of `unet` and `scheduler` that works on pixels in [-1, 1], as DDPMPipeline; without conditions.
 
     Where the unet gives twice its channels, the second half is a learned variance. beside: the channels that it is shown beside x_t.
@@ -44,17 +49,27 @@ class Pixels:
 
     def __init__(self, pipeline, beside=0):
         self.unet, of_unet, config = pipeline.unet.eval(), pipeline.unet.config, pipeline.scheduler.config
-        if config.prediction_type != "epsilon":
-            raise ValueError(f"the scheduler's prediction_type is {config.prediction_type!r}; allowed is 'epsilon'")
+        prediction, variance = config.get("prediction_type"), config.get("variance_type")
+        if prediction != "epsilon" or not hasattr(pipeline.scheduler, "betas"):
+            raise ValueError(f"the scheduler's prediction_type is {prediction!r}; allowed is 'epsilon', by a scheduler with betas")
         channels, size = of_unet.in_channels - beside, of_unet.sample_size
-        if of_unet.out_channels != channels * (2 if config.variance_type == "learned_range" else 1):
+        if of_unet.out_channels != channels * (2 if variance == "learned_range" else 1):
             got = f"the unet takes {of_unet.in_channels} channels, {beside} of them beside x_t, and gives {of_unet.out_channels}"
             allowed = f"allowed is {channels}, or {2 * channels} with 'learned_range'"
-            raise ValueError(f"{got} with variance_type {config.variance_type!r}; {allowed}")
+            raise ValueError(f"{got} with variance_type {variance!r}; {allowed}")
         self.T, self.range, self.device = config.num_train_timesteps, (-1.0, 1.0), self.unet.device
         self.shape = (channels, *(size if isinstance(size, (tuple, list)) else (size, size)))
         self.alphas_cumprod = (1 - pipeline.scheduler.betas.cpu().double()).cumprod(0)
         self.null_condition = torch.empty(0, device=self.device)
+        self.threshold = (config.dynamic_thresholding_ratio, config.sample_max_value) if config.get("thresholding") else None
+
+    def limit(self, x_0):
+        """Within the range, by the scheduler's way: dynamic thresholding, Saharia et al. 2022, arXiv:2205.11487, or clamped."""
+        if self.threshold is None:
+            return super().limit(x_0)
+        part, most = self.threshold
+        largest = x_0.abs().flatten(1).quantile(part, dim=1).clamp(1, most).view(-1, 1, 1, 1)
+        return x_0.clamp(-largest, largest) / largest
 
     def embed(self, condition):
         raise ValueError(f"condition = {condition!r}; this model has none: allowed is None")

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from lab.adapters import Pixels
 
 STAGE_I, STAGE_II = "DeepFloyd/IF-I-XL-v1.0", "DeepFloyd/IF-II-L-v1.0"  # smaller: IF-I-L-v1.0, IF-I-M-v1.0 and IF-II-M-v1.0
+ENLARGED = 4       # by stage II: 64x64 to 256x256
 NOISE_LEVEL = 250  # of the 64x64 image that stage II sees, as in diffusers: the time, counted from 0, of its noise
 
 
@@ -23,7 +24,7 @@ class DeepFloyd(Pixels):
     """An IFPipeline or, with `images`, an IFSuperResolutionPipeline. A condition is a text, or several.
 
     embeddings: {text: (77, D)}, as `save_embeddings` keeps them; with these, and "" among them, the pipeline needs no text encoder.
-    images: (B, 3, 64, 64) in [-1, 1], which stage II enlarges: loops then make B images, and anagrams are for stage I alone.
+    images: (B, 3, 64, 64) in [-1, 1], which stage II enlarges: loops then make B images, no others, and no anagrams.
     """
 
     def __init__(self, pipeline, embeddings=None, images=None, noise_level=NOISE_LEVEL, generator=None):
@@ -33,6 +34,7 @@ class DeepFloyd(Pixels):
         super().__init__(pipeline, beside=channels if second else 0)
         self.pipeline, self.embeddings = pipeline, dict(embeddings or {})
         self.small = self._enlarged(images, noise_level, generator) if second else None
+        self.count = len(images) if second else None
         self.noise_level = noise_level
         self.null_condition = self.embed("")[0]
 
@@ -46,9 +48,8 @@ class DeepFloyd(Pixels):
             if self.pipeline.text_encoder is None:
                 known = ", ".join(map(repr, self.embeddings)) or "none"
                 raise ValueError(f"there is no text encoder and no embedding of {new[0]!r}; allowed are {known}")
-            rows, _ = self.pipeline.encode_prompt(new, do_classifier_free_guidance=False)
-            self.embeddings.update(zip(new, rows))
-        return torch.stack([self.embeddings[text] for text in texts]).to(self.device, self.unet.dtype)
+            self.embeddings |= encode(self.pipeline, new)
+        return torch.stack([self.embeddings[text].to(self.device, self.unet.dtype) for text in texts])
 
     @torch.no_grad()
     def predict(self, x_t, t, condition, s=None):
@@ -62,25 +63,30 @@ class DeepFloyd(Pixels):
     def _enlarged(self, images, noise_level, generator):
         """What stage II sees of the small images: enlarged, and noisy, as it was trained with."""
         scheduler = self.pipeline.image_noising_scheduler
-        if not 0 <= noise_level < scheduler.config.num_train_timesteps:
+        if not isinstance(noise_level, int) or not 0 <= noise_level < scheduler.config.num_train_timesteps:
             raise ValueError(f"noise_level = {noise_level!r}; allowed is 0 to {scheduler.config.num_train_timesteps - 1}")
-        if images.ndim != 4 or images.shape[1] != self.shape[0] or not images.isfinite().all() or images.abs().max() > 1 + 1e-3:
+        square = images.ndim == 4 and images.shape[1:] == (self.shape[0], *(side // ENLARGED for side in self.shape[1:]))
+        if not square or len(images) == 0 or not images.isfinite().all() or images.abs().max() > 1 + 1e-3:
             raise ValueError(f"images have shape {tuple(images.shape)}; allowed are finite pixels (B, 3, 64, 64) from -1 to 1")
-        large = F.interpolate(images.to(self.device), self.shape[1:], mode="bilinear", align_corners=True)
+        large = F.interpolate(images.detach().to(self.device), self.shape[1:], mode="bilinear", align_corners=True)
         noise = torch.randn(large.shape, generator=generator, device=generator.device if generator else self.device).to(self.device)
         return scheduler.add_noise(large, noise, torch.tensor([noise_level] * len(large), device=self.device)).to(self.unet.dtype)
 
 
-def load(model_id=STAGE_I, text_encoder=True, device=None, download=False):
+def load(model_id=STAGE_I, text_encoder=True, unet=True, device=None, download=False):
     """The pipeline of a stage: from the folder `model_id`, or from Hugging Face's cache; `download` fetches what is missing.
 
-    text_encoder: False leaves out T5, which is the largest part, where embeddings are at hand. float16 on CUDA. The safety checker
-    and the watermark are not loaded: IF's licence asks for them where results are shown in public. Raises WeightsMissing.
+    text_encoder: False leaves out T5, which is the largest part, where embeddings are at hand; unet: False leaves out the network,
+    to make these where both do not fit: save_embeddings(encode(load(unet=False), ["", "a dog"]), "texts.safetensors"). float16 on
+    CUDA. The safety checker and the watermark are not loaded: IF's licence asks for them where results are shown in public.
+    Raises WeightsMissing.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     left_out = dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"), None)
     if not text_encoder:
         left_out |= {"text_encoder": None, "tokenizer": None}
+    if not unet:
+        left_out |= {"unet": None}
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     how = {"variant": "fp16", "torch_dtype": dtype, "local_files_only": not download, "requires_safety_checker": False}
     try:
@@ -92,6 +98,12 @@ def load(model_id=STAGE_I, text_encoder=True, device=None, download=False):
     except (OSError, ImportError, ValueError) as error:  # Hugging Face's errors are of OSError and ValueError
         raise WeightsMissing(_how_to_get(model_id, error)) from error
     return pipeline.to(device)
+
+
+def encode(pipeline, texts):
+    """{text: (77, D)} by the text encoder of a pipeline, on the CPU. "" is the null condition, which every DeepFloyd needs."""
+    rows, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False)
+    return dict(zip(texts, rows.cpu()))
 
 
 def save_embeddings(embeddings, path):
@@ -106,7 +118,7 @@ def load_embeddings(path):
     from safetensors.torch import load_file
 
     if not Path(path).exists():
-        raise WeightsMissing(f"{path} does not exist; make it with save_embeddings(model.embeddings, path) where the text encoder fits")
+        raise WeightsMissing(f"{path} does not exist; make it with save_embeddings(encode(load(unet=False), texts), path)")
     return load_file(path)
 
 

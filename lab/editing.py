@@ -17,7 +17,7 @@ from torchvision.transforms.functional import gaussian_blur
 
 from config import is_finite
 from lab import reverse, samplers
-from lab.permutations import IDENTITY, check
+from lab.permutations import IDENTITY, checked
 
 GUIDANCE, STEPS = 3.0, 30
 final = samplers.final  # the images at the end of a loop, (B, C, H, W)
@@ -32,26 +32,25 @@ def timesteps(model, steps=STEPS):
 
 def noised(model, images, t, generator=None):
     """The forward process: x_t of images, t from 0 to T."""
-    _images(model, images)
+    images = _images(model, images)
     _whole("t", t, 0, model.T)
-    return reverse.noised(reverse.levels(model)[t], images.to(model.device), reverse.randn(model, len(images), generator))
+    return reverse.noised(reverse.levels(model)[t], images, reverse.randn(model, len(images), generator))
 
 
 def clean(model, x_t, t, condition=None, guidance=GUIDANCE, clip=True):
     """One-step denoising: the x_0 that the model sees in x_t (B, C, H, W)."""
-    _images(model, x_t, noisy=True)
+    x_t = _images(model, x_t, noisy=True)
     _whole("t", t, 1, model.T)
     _finite(guidance)
-    x_t = x_t.to(model.device)
     eps, _ = _guided(model, condition, len(x_t), guidance)(x_t, t, t - 1)
     return reverse.clean(model, reverse.levels(model)[t], x_t, eps, clip)
 
 
 def denoise(model, x_t, start, condition=None, **how):
     """Iterative denoising of x_t (B, C, H, W), which stands at the time timesteps(model, steps)[start]."""
-    _images(model, x_t, noisy=True)
+    x_t = _images(model, x_t, noisy=True)
     how = _from(start, _settings(model, **how))
-    return reverse.loop(model, _guided(model, condition, len(x_t), how.guidance), len(x_t), how, lambda noise: x_t.to(model.device))
+    return reverse.loop(model, _guided(model, condition, len(x_t), how.guidance), len(x_t), how, lambda noise: x_t)
 
 
 def sample(model, condition=None, count=None, **how):
@@ -65,9 +64,9 @@ def edit(model, images, start, condition=None, **how):
 
     start: 0 leaves hardly anything of the image, `steps` all of it.
     """
-    _images(model, images)
+    images = _images(model, images)
     how = _from(start, _settings(model, **how))
-    alpha_bar, images = reverse.levels(model)[how.times[0]], images.to(model.device)
+    alpha_bar = reverse.levels(model)[how.times[0]]
     predict = _guided(model, condition, len(images), how.guidance)
     return reverse.loop(model, predict, len(images), how, lambda noise: reverse.noised(alpha_bar, images, noise()))
 
@@ -77,11 +76,11 @@ def inpaint(model, images, mask, condition=None, *, resample=1, **how):
 
     resample: how often each step is taken, with noise back between: U in algorithm 1, RePaint, Lugmayr et al. 2022, arXiv:2201.09865.
     """
-    _images(model, images)
+    images = _images(model, images)
     _mask(model, mask, len(images))
     _whole("resample", resample, 1)
     how, alpha_bar = _settings(model, **how), reverse.levels(model)
-    images, anew = images.to(model.device), mask.to(model.device).bool()
+    anew = mask.to(model.device).bool()
 
     def keep(x, t, z):  # z is the noise in x: of each of its pixels one use is made, there or here
         return torch.where(anew, x, reverse.noised(alpha_bar[t], images, z))
@@ -99,10 +98,11 @@ def anagram(model, conditions, views, count=None, **how):
 
     views: of lab.permutations. conditions: for each view one, or one an image. count: how many images, where there is one a view.
     """
-    if not len(conditions) == len(views) > 0:
-        raise ValueError(f"{len(conditions)} conditions and {len(views)} views; allowed is one condition a view, and one view or more")
-    check(views, model.shape, model.device)
-    return _several(model, conditions, views, count, reverse.average, **how)
+    if not all(isinstance(several, (list, tuple)) for several in (conditions, views)) or not len(conditions) == len(views) > 0:
+        raise ValueError(f"conditions {conditions!r} and views {views!r}; allowed are a list of one view or more, and a condition for each")
+    if model.count is not None:
+        raise ValueError("this model enlarges pictures, which no view turns; allowed is one that draws from noise, as stage I")
+    return _several(model, conditions, checked(views, model.shape, model.device), count, reverse.average, **how)
 
 
 def hybrid(model, low, high, count=None, *, kernel=None, sigma=None, **how):
@@ -161,13 +161,23 @@ def _rows(model, condition, count):
 def _count(model, conditions, count):
     """How many images: `count`, or as many as there are conditions."""
     if count is None:
-        return max(1 if condition is None else len(model.embed(condition)) for condition in conditions)
+        count = model.count or max(1 if condition is None else len(model.embed(condition)) for condition in conditions)
     _whole("count", count, 1)
+    return _possible(model, count)
+
+
+def _possible(model, count):
+    if model.count not in (None, count):
+        raise ValueError(f"{count} images; allowed are {model.count}: one for each of those that the model enlarges")
     return count
 
 
 def _settings(model, guidance=GUIDANCE, steps=STEPS, clip=True, generator=None):
     _finite(guidance)
+    if not isinstance(clip, bool):
+        raise ValueError(f"clip = {clip!r}; allowed is True or False")
+    if not isinstance(generator, (torch.Generator, type(None))):
+        raise ValueError(f"generator = {generator!r}; allowed is a torch.Generator, as torch.Generator().manual_seed(0), or None")
     return reverse.Settings(timesteps(model, steps), guidance, clip, generator)
 
 
@@ -188,6 +198,7 @@ def _whole(name, value, least, most=None):
 
 
 def _images(model, images, noisy=False):
+    """The images on the model's device, without a graph behind them."""
     if not torch.is_tensor(images) or images.dtype != torch.float32:
         raise ValueError(f"images are {getattr(images, 'dtype', type(images).__name__)}; allowed is a tensor of float32")
     if images.ndim != 4 or images.shape[1:] != model.shape or len(images) == 0:
@@ -198,6 +209,8 @@ def _images(model, images, noisy=False):
     low, high = images.min(), images.max()
     if not noisy and (low < black - 1e-3 or high > white + 1e-3):
         raise ValueError(f"images go from {low:.4g} to {high:.4g}; allowed is {black:.4g} to {white:.4g}, as `to_model` gives them")
+    _possible(model, len(images))
+    return images.detach().to(model.device)
 
 
 def _mask(model, mask, count):

@@ -11,7 +11,8 @@ import torch
 def twice(x):
     """x (B, ...) after itself, (2B, ...), known to be so inside `shared`."""
     both = torch.cat([x, x])
-    both.is_twice_since = both._version  # a change in place would make it untrue
+    if not both.is_inference():  # these do not tell of a change in place, which would make it untrue
+        both.is_twice_since = both._version
     return both
 
 
@@ -43,4 +44,4 @@ def shared(network):
 
 
 def _is_twice(x):
-    return torch.is_tensor(x) and getattr(x, "is_twice_since", None) == x._version
+    return torch.is_tensor(x) and hasattr(x, "is_twice_since") and x.is_twice_since == x._version

@@ -19,15 +19,21 @@ def permutation(order):
     return View(*[lambda x, at=at: x.flatten(-2)[..., at.to(x.device)].view_as(x) for at in (order, order.argsort())])
 
 
-def check(views, shape, device):
-    """ValueError unless each View moves the pixels of an image `shape` and its inverse moves them back: tried where all differ."""
-    probe = torch.arange(torch.Size(shape).numel(), dtype=torch.float32, device=device).view(1, *shape)
+def checked(views, shape, device):
+    """The views, each a View or a pair of functions, as Views.
+
+    Raises ValueError unless each moves the pixels of an image `shape` and its inverse moves them back: tried on two where all differ.
+    """
+    probe = torch.arange(2 * torch.Size(shape).numel(), dtype=torch.float32, device=device).view(2, *shape)
+    checked = []
     for number, view in enumerate(views):
         try:
-            seen = view.look(probe)
-            moved = seen.shape == probe.shape and seen.flatten().sort().values.equal(probe.flatten())
-            inverse = view.back(seen).equal(probe)
-        except (AttributeError, IndexError, RuntimeError) as error:
+            checked.append(View(*view))
+            seen = checked[-1].look(probe)
+            moved = seen.shape == probe.shape and seen.flatten(1).sort().values.equal(probe.flatten(1))
+            inverse = checked[-1].back(seen).equal(probe)
+        except (AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ValueError(f"views[{number}] fails on an image {tuple(probe.shape)} ({error}); allowed is a View that fits it") from error
         if not (inverse and moved):
             raise ValueError(f"views[{number}] and its inverse are none; allowed is a View, two functions that move pixels there and back")
+    return checked

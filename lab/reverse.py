@@ -11,7 +11,7 @@ from lab.samplers import Step
 
 
 class Model(Protocol):
-    """What the loops ask of a model. Time t is in {1, …, T}; t = T is noise."""
+    """What the loops ask of a model, which is a subclass of this. Time t is in {1, …, T}; t = T is noise."""
 
     T: int
     alphas_cumprod: torch.Tensor  # (T,), t stands at t - 1; on the CPU
@@ -19,6 +19,7 @@ class Model(Protocol):
     range: tuple                  # (black, white) of the pixels that it works on
     device: torch.device
     null_condition: torch.Tensor  # one row of what `embed` gives
+    count: int | None = None      # how many images it makes at once, where it can make no other number
 
     def embed(self, condition):
         """Conditions, one or several classes or texts, as rows (B, ...). Raises ValueError for one that the model lacks."""
@@ -28,6 +29,10 @@ class Model(Protocol):
 
         condition: rows (B, ...). The log-variance is of the shape of x_t.
         """
+
+    def limit(self, x_0):
+        """Predicted images (B, C, H, W) back in `range`."""
+        return x_0.clamp(*self.range)
 
 
 Settings = namedtuple("Settings", "times guidance clip generator")  # times: [t, …, 0]
@@ -107,7 +112,7 @@ def noised(alpha_bar, images, noise):
 def clean(model, alpha_bar, x_t, eps, clip):
     """The x_0 that the noise eps in x_t implies: eq. (15), Ho et al. 2020."""
     x_0 = (x_t - math.sqrt(1 - alpha_bar) * eps) / math.sqrt(alpha_bar)
-    return x_0.clamp(*model.range) if clip else x_0
+    return model.limit(x_0) if clip else x_0
 
 
 def levels(model):

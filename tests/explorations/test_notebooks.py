@@ -57,5 +57,5 @@ def test_runs_with_its_small_preset(path, tmp_path, monkeypatch):
     shown, started = len(figures(notebook)), time.monotonic()
     NotebookClient(notebook, timeout=60 * MINUTES, resources={"metadata": {"path": str(tmp_path / "explorations")}}).execute()
     assert time.monotonic() - started < 60 * MINUTES
-    assert len(figures(notebook)) == shown
+    assert len(figures(notebook)) >= shown  # more where DeepFloyd's weights are at hand
     assert "preset small" in str(outputs(notebook))

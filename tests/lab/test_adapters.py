@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, EDMEulerScheduler, UNet2DModel
 from torch import nn
 
 from config import DMConfig
@@ -57,7 +57,7 @@ def test_guidance_computes_once_what_both_halves_share():
     assert course.network.images == 2 * 2
 
 
-@pytest.mark.parametrize("condition", [10, -1, [1, 10], 1.0, True, [], [[1]]])
+@pytest.mark.parametrize("condition", [10, -1, [1, 10], 1.0, True, [], [[1]], "a dog", [1, None], [1, [2, 3]]])
 def test_classes_that_digits_lack(condition):
     with pytest.raises(ValueError, match="allowed are whole numbers from 0 to 9"):
         editing.sample(Digits(Course()), condition, steps=2)
@@ -105,6 +105,22 @@ def test_a_pipeline_without_conditions_refuses_one():
 def test_a_pipeline_of_another_kind_is_refused(settings, out_channels):
     with pytest.raises(ValueError, match="allowed is"):
         Pixels(pipeline(out_channels=out_channels, **settings))
+
+
+def test_any_pipeline_with_betas_will_do():
+    """DDIM's scheduler has no variance_type; one of EDM has no betas."""
+    ours = pipeline()
+    assert Pixels(DDIMPipeline(ours.unet, DDIMScheduler(num_train_timesteps=100))).T == 100
+    ours.scheduler = EDMEulerScheduler()
+    with pytest.raises(ValueError, match="by a scheduler with betas"):
+        Pixels(ours)
+
+
+def test_dynamic_thresholding_is_diffusers():
+    model = Pixels(ours := pipeline(thresholding=True, dynamic_thresholding_ratio=0.9, sample_max_value=1.5))
+    x_0 = torch.randn(4, 3, 8, 8) * torch.tensor([0.2, 0.8, 1.0, 3.0]).view(-1, 1, 1, 1)  # never, a little, more, up to the limit
+    torch.testing.assert_close(model.limit(x_0), ours.scheduler._threshold_sample(x_0))
+    assert not model.limit(x_0).equal(x_0.clamp(-1, 1)) and Pixels(pipeline()).limit(x_0).equal(x_0.clamp(-1, 1))
 
 
 def test_the_learned_variance_lies_between_the_posteriors_and_beta():

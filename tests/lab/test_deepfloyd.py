@@ -1,8 +1,11 @@
 """lab.deepfloyd on tiny pipelines of diffusers' own classes, with IF's blocks and scheduler, saved and loaded as the real ones are."""
 
+import json
 import subprocess
 import sys
+from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
@@ -39,19 +42,24 @@ def unet(channels, size, **more):
     )
 
 
-def scheduler():
-    return DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", clip_sample=True, variance_type="learned_range")
+def scheduler(**more):
+    """IF's; stage I limits x_0 by dynamic thresholding (0.95 and 1.5: deep-floyd/IF, modules/stage_I.py)."""
+    how = dict(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2", clip_sample=True, variance_type="learned_range")
+    return DDPMScheduler(**how, **more)
+
+
+THRESHOLD = dict(thresholding=True, dynamic_thresholding_ratio=0.95, sample_max_value=1.5)
 
 
 WITHOUT = dict(safety_checker=None, feature_extractor=None, watermarker=None, requires_safety_checker=False)
 
 
 def stage_I():
-    return IFPipeline(tokenizer=None, text_encoder=None, unet=unet(3, 8), scheduler=scheduler(), **WITHOUT)
+    return IFPipeline(tokenizer=None, text_encoder=None, unet=unet(3, 8), scheduler=scheduler(**THRESHOLD), **WITHOUT)
 
 
 def stage_II():
-    second = unet(6, 16, class_embed_type="timestep")
+    second = unet(6, 32, class_embed_type="timestep")
     noising = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
     parts = dict(tokenizer=None, text_encoder=None, unet=second, scheduler=scheduler(), image_noising_scheduler=noising)
     return IFSuperResolutionPipeline(**parts, **WITHOUT)
@@ -106,6 +114,7 @@ def theirs(pipeline, times, texts, guidance, small=None, seed=3):
 def test_stage_I_steps_as_diffusers_does_over_strides_and_with_its_learned_variance(folder):
     pipeline = deepfloyd.load(folder, text_encoder=False, device="cpu")
     model = DeepFloyd(pipeline, embeddings())
+    assert model.threshold == (0.95, 1.5)
     assert (model.T, model.shape, model.range) == (1000, (3, 8, 8), (-1, 1)) and pipeline.unet.dtype == torch.float32
     steps = list(editing.sample(model, ["a dog", "a waterfall"], guidance=4.0, steps=4, generator=torch.Generator().manual_seed(3)))
     assert [step.t for step in steps] == [1000, 750, 500, 250, 0]
@@ -114,13 +123,34 @@ def test_stage_I_steps_as_diffusers_does_over_strides_and_with_its_learned_varia
     assert not torch.allclose(steps[3].x[0], steps[3].x[1], atol=1e-2)
 
 
-def test_stage_II_steps_as_diffusers_does():
+def test_stage_II_steps_as_diffusers_does(tmp_path):
     small = torch.rand(2, 3, 8, 8) * 2 - 1
-    model = DeepFloyd(stage_II(), embeddings(), small, generator=torch.Generator().manual_seed(9))
-    assert model.shape == (3, 16, 16)
+    stage_II().save_pretrained(tmp_path, variant="fp16")
+    pipeline = deepfloyd.load(tmp_path, text_encoder=False, device="cpu")
+    assert type(pipeline) is IFSuperResolutionPipeline
+    model = DeepFloyd(pipeline, embeddings(), small, generator=torch.Generator().manual_seed(9))
+    assert model.shape == (3, 32, 32)
     texts = ["a dog", "a waterfall"]
     steps = list(editing.sample(model, texts, guidance=4.0, steps=4, generator=torch.Generator().manual_seed(3)))
-    torch.testing.assert_close(steps[3].x, theirs(stage_II(), [999, 749, 499, 249], texts, 4.0, small), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(steps[3].x, theirs(pipeline, [999, 749, 499, 249], texts, 4.0, small), rtol=1e-4, atol=1e-4)
+
+
+def test_stage_II_makes_one_image_of_each_small_one():
+    """Another number would show each half of guidance another picture."""
+    small, texts = torch.rand(2, 3, 8, 8) * 2 - 1, embeddings()
+    model = DeepFloyd(stage_II(), texts, small)
+    assert editing.final(editing.sample(model, "a dog", steps=2)).shape == (2, 3, 32, 32)
+    images = torch.zeros(3, 3, 32, 32)
+    for loop in (
+        lambda: editing.sample(model, "a dog", 3), lambda: editing.edit(model, images, 1), lambda: editing.denoise(model, images, 1),
+        lambda: editing.inpaint(model, images, torch.ones(32, 32)), lambda: editing.hybrid(model, "a dog", "a waterfall", 1),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match="allowed are 2: one for each"):
+            loop()
+    with pytest.raises(ValueError, match="3 conditions for 2 images|allowed are 2"):
+        editing.sample(model, ["a dog", "a waterfall", ""])
+    with pytest.raises(ValueError, match="which no view turns"):
+        editing.anagram(model, ("a dog", "a waterfall"), (IDENTITY, FLIP))
 
 
 def test_every_loop_runs_on_stage_I():
@@ -138,10 +168,11 @@ def test_every_loop_runs_on_stage_I():
     assert results[2].permute(0, 2, 3, 1)[:, mask == 0].equal(images.permute(0, 2, 3, 1)[:, mask == 0])
 
 
-def test_half_precision_stays_inside_the_network():
-    model = DeepFloyd(stage_I().to(torch.bfloat16), embeddings())
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_inside_the_network(dtype):
+    model = DeepFloyd(stage_I().to(dtype), embeddings())
     x = editing.final(editing.sample(model, "a dog", steps=2))
-    assert model.unet.dtype == torch.bfloat16 and x.dtype == torch.float32 and x.isfinite().all()
+    assert model.unet.dtype == dtype and x.dtype == torch.float32 and x.isfinite().all()
     assert {output.dtype for output in model.predict(x, 500, model.embed("a dog"))} == {torch.float32}  # before guidance takes differences
 
 
@@ -156,7 +187,9 @@ def test_texts_are_encoded_once_kept_and_read_back(tmp_path):
     expected, _ = pipeline.encode_prompt("a cat", do_classifier_free_guidance=False)
     torch.testing.assert_close(rows[1:2], expected)
 
-    deepfloyd.save_embeddings(model.embeddings, tmp_path / "texts.safetensors")
+    encoder = deepfloyd.load(tmp_path / "whole", unet=False, device="cpu")
+    assert encoder.unet is None
+    deepfloyd.save_embeddings(deepfloyd.encode(encoder, ["", "a dog", "a cat"]), tmp_path / "texts.safetensors")
     again = deepfloyd.load_embeddings(tmp_path / "texts.safetensors")
     assert set(again) == {"", "a dog", "a cat"}
     alone = DeepFloyd(deepfloyd.load(tmp_path / "whole", text_encoder=False, device="cpu"), again)
@@ -178,18 +211,25 @@ def test_what_cannot_be_asked_of_it():
     for pipeline, images in ((stage_I(), torch.zeros(1, 3, 8, 8)), (stage_II(), None)):
         with pytest.raises(ValueError, match="stage II enlarges images"):
             DeepFloyd(pipeline, embeddings(), images)
-    for images in (torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.full((1, 3, 8, 8), 255.0), torch.full((1, 3, 8, 8), torch.nan)):
+    for images in (torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 9, 9), torch.zeros(0, 3, 8, 8), torch.full((1, 3, 8, 8), 255.0), torch.full((1, 3, 8, 8), torch.nan)):
         with pytest.raises(ValueError, match="allowed are finite pixels"):
             DeepFloyd(stage_II(), embeddings(), images)
-    with pytest.raises(ValueError, match="noise_level = 1000"):
-        DeepFloyd(stage_II(), embeddings(), torch.zeros(1, 3, 8, 8), noise_level=1000)
+    for level in (1000, 0.5):
+        with pytest.raises(ValueError, match=f"noise_level = {level}"):
+            DeepFloyd(stage_II(), embeddings(), torch.zeros(1, 3, 8, 8), noise_level=level)
 
 
 @pytest.mark.parametrize("download", [False, True])
 def test_missing_weights_say_how_to_get_them(download, tmp_path, monkeypatch):
+    """Asked to look here alone, diffusers itself fails; asked to download, it is stopped before it does."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     read, asked = DiffusionPipeline.from_pretrained, []
-    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", lambda *names, **how: asked.append(how) or read(*names, **how))
+
+    def without_network(*names, **how):
+        asked.append(how)
+        return read(*names, **{**how, "local_files_only": True})
+
+    monkeypatch.setattr(DiffusionPipeline, "from_pretrained", without_network)
     with pytest.raises(WeightsMissing) as raised:
         deepfloyd.load("DeepFloyd/IF-I-M-v1.0", download=download)
     assert asked[0]["local_files_only"] is not download
@@ -198,6 +238,29 @@ def test_missing_weights_say_how_to_get_them(download, tmp_path, monkeypatch):
         assert words in str(raised.value)
     with pytest.raises(WeightsMissing, match="save_embeddings"):
         deepfloyd.load_embeddings(tmp_path / "none.safetensors")
+
+
+@pytest.mark.slow
+def test_every_call_of_the_notebook_runs_on_it(monkeypatch, capsys):
+    """With the text encoder, as where the weights are at hand; stage II enlarges 8 pixels to 32."""
+    import on_deepfloyd
+
+    pipelines = {deepfloyd.STAGE_I: with_text_encoder, deepfloyd.STAGE_II: stage_II}
+    monkeypatch.setattr(deepfloyd, "load", lambda name, text_encoder: pipelines[name]())
+    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
+    notebook = json.loads((Path(on_deepfloyd.__file__).parent / "power_of_diffusion.ipynb").read_text("utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    (constants,) = [cell for cell in cells if "Floyd(" in cell]
+    names = {"Floyd": on_deepfloyd.Floyd, "torch": torch, "editing": editing, "IDENTITY": IDENTITY, "FLIP": FLIP, "starts": (3, 18)}
+    exec(constants, names)
+    shown = []
+    monkeypatch.setattr(names["floyd"], "_figure", lambda model, images, title: shown.append((title, images.shape)))
+    calls = [cell for cell in cells if "floyd." in cell and cell != constants]
+    for cell in calls:
+        exec(cell, names)
+    assert len(calls) == 7 and len(shown) == 3 + 5 + 6
+    assert all(shape[1:] == ((3, 32, 32) if title.startswith("stage II,") else (3, 8, 8)) for title, shape in shown)
+    assert "| 0.75 |" in capsys.readouterr().out and names["floyd"].missing is None
 
 
 def test_importing_it_costs_nothing():

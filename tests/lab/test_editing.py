@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lab import editing
+from lab import editing, reverse
 from lab.permutations import FLIP, IDENTITY, ROTATION, View, permutation
 
 T, SHAPE = 40, (1, 6, 6)
@@ -13,7 +13,7 @@ BETA = torch.linspace(1e-3, 0.2, T, dtype=torch.float64)
 ALPHA_BAR = [1.0, *(1 - BETA).cumprod(0).tolist()]
 
 
-class Stub:
+class Stub(reverse.Model):
     """A model as the Protocol has it, of classes 0 to 9: its noise is a function of x, t and the class, its log-variance of t and s."""
 
     T, shape, range, device = T, SHAPE, (-1.0, 2.0), torch.device("cpu")
@@ -291,6 +291,17 @@ def test_scale_of_pixels_and_back():
     assert editing.pixels(Stub(), torch.tensor([-1.0, 0.5, 2.0, 9.0])).tolist() == [0, 0.5, 1, 1]
 
 
+def test_a_pair_of_functions_is_a_view():
+    one, other = (editing.anagram(Stub(), (2, 5), (IDENTITY, view), 2, steps=4, generator=seeded()) for view in (FLIP, tuple(FLIP)))
+    assert editing.final(one).equal(editing.final(other))
+
+
+def test_no_graph_is_kept():
+    images = pictures().requires_grad_()
+    for loop in (editing.edit(Stub(), images, 1, 2, steps=4), editing.inpaint(Stub(), images, HALF, 2, steps=4)):
+        assert not editing.final(loop).requires_grad
+
+
 # What cannot work: ValueError, before the model is asked.
 
 NAN = pictures()
@@ -321,6 +332,11 @@ WRONG = {
     "no permutation": lambda m: editing.anagram(m, (1, 2), (IDENTITY, View(lambda x: 2 * x, lambda x: x / 2))),
     "view of another size": lambda m: editing.anagram(m, (1, 2), (IDENTITY, permutation(range(35)))),
     "view that is none": lambda m: editing.anagram(m, (1, 2), (IDENTITY, None)),
+    "view of None": lambda m: editing.anagram(m, (1, 2), (IDENTITY, View(None, None))),
+    "view over images": lambda m: editing.anagram(m, (1, 2), (IDENTITY, View(lambda x: x.flip(0), lambda x: x.flip(0)))),
+    "one condition for two views": lambda m: editing.anagram(m, 6, (IDENTITY, FLIP)),
+    "generator no generator": lambda m: editing.sample(m, 1, generator=3),
+    "clip a word": lambda m: editing.sample(m, 1, clip="no"),
     "fewer conditions than views": lambda m: editing.anagram(m, (1,), (IDENTITY, FLIP)),
     "no views": lambda m: editing.anagram(m, (), ()),
     "pixel twice": lambda m: permutation([0, 0, 1]),

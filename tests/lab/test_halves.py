@@ -47,6 +47,12 @@ def test_a_change_in_place_ends_it():
     assert rows == {"first": 5, "second": 10, "inner": 10, "last": 10}
 
 
+def test_inference_tensors_which_tell_of_no_change_run_whole():
+    with torch.inference_mode():
+        plain, ours, _, rows, _ = both_ways(Net().eval())
+    assert torch.equal(plain, ours) and set(rows.values()) == {10}
+
+
 def test_not_while_the_batch_counts():
     *_, rows, _ = both_ways(Net().train())
     assert set(rows.values()) == {10}
