@@ -5,11 +5,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torchvision import transforms
 
-from config import MEAN, STD
 from DDPM import ConditionalDDPM
-from lab import display, experiment, judge, quality, samplers
+from lab import data, display, experiment, judge, quality, samplers
 from lab.training import initialised
 from lab.writing import SIDE, split, width
 from utils import best_device, make_dataloader
@@ -26,7 +24,6 @@ COLUMNS = {  # of a table: what `measure` calls them, and how they are written
     "touching": ("touching", "{:.1%}"),
     "seconds a pair": ("seconds a pair", "{:.3f}"),
 }
-NORMALISED = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
 
 
 class Pairs:
@@ -51,8 +48,8 @@ class Pairs:
 
 def loaders(batch_size, limit=None):
     """Pairs to train with, drawn anew each epoch, and to test with, always the same."""
-    train = make_dataloader(NORMALISED, batch_size, limit=limit)
-    left, right = (make_dataloader(NORMALISED, batch_size, train=False, limit=limit) for _ in range(2))
+    train = make_dataloader(data.NORMALISED, batch_size, limit=limit)
+    left, right = (make_dataloader(data.NORMALISED, batch_size, train=False, limit=limit) for _ in range(2))
     order = torch.randperm(len(right.labels), generator=torch.Generator().manual_seed(0))
     right.images, right.labels = right.images[order], right.labels[order]
     return Pairs(train, train), Pairs(left, right)

@@ -5,9 +5,8 @@ import dataclasses
 import sys
 
 import torch
-from torchvision import transforms
 
-from config import MEAN, STD, DMConfig
+from config import DMConfig
 from lab import checkpoint, data, display, samplers, shipped, writing
 from lab.training import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
@@ -92,7 +91,7 @@ def benchmark(arguments):
     out, device, reporter = display.writable(arguments.out), arguments.device or best_device(), display.Reporter()
     root = quality.real_mnist(train=True).root
     rows, head = [], f"{bench.machine(device)}; median and range of {arguments.rounds} rounds"
-    for row in bench.run(ConditionalDDPM(DMConfig()), data.mnist(_normalised()), arguments.rounds, device):
+    for row in bench.run(ConditionalDDPM(DMConfig()), data.mnist(data.NORMALISED), arguments.rounds, device):
         rows.append(row)
         checkpoint.write_text(out.with_suffix(".md"), f"{head}\n\n{bench.table(rows)}\n")
         reporter.line(bench.table([row]))
@@ -125,7 +124,7 @@ def average(arguments):
     state = checkpoint.load(arguments.checkpoint, keys=(*checkpoint.KEYS, "raw_model_state_dict"))
     dmconfig = DMConfig.from_dict(state["dmconfig"])
     both = {"averaged": state["model_state_dict"], "as they are": state["raw_model_state_dict"]}
-    test_loader = make_dataloader(_normalised(), dmconfig.batch_size, train=False)
+    test_loader = make_dataloader(data.NORMALISED, dmconfig.batch_size, train=False)
     for name, loss in bench.losses_of(ConditionalDDPM(dmconfig), both, test_loader, best_device()).items():
         print(f"after epoch {state['epoch']}, weights {name}: test loss {loss:.4f}")
 
@@ -141,11 +140,7 @@ def ship(arguments):
 
 
 def _loaders(batch_size, images):
-    return [make_dataloader(_normalised(), batch_size, train=part, limit=images) for part in (True, False)]
-
-
-def _normalised():
-    return transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
+    return [make_dataloader(data.NORMALISED, batch_size, train=part, limit=images) for part in (True, False)]
 
 
 def _labels(arguments, num_classes):

@@ -19,6 +19,8 @@ from PIL import Image
 from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
+from config import MEAN, STD
+
 # SHA-256 of the four files of MNIST as they are distributed, unpacked (LeCun, Cortes, Burges).
 MNIST_FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -28,6 +30,7 @@ MNIST_FILES = {
 }
 CONNECT_SECONDS = 10  # a network that swallows packets must not hold a student up
 KEPT_BYTES = 2 << 30  # a transformed set that is larger stays where it is, and is transformed batch by batch
+NORMALISED = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])  # what the process works on
 _stand_ins = set()    # folders that could not be filled: asked once a process, so that train and test set are of one kind
 
 
