@@ -32,10 +32,10 @@ def rows(model):
     yield f"From noise, γ = {editing.GUIDANCE:g}", drawn, classes.tolist()
 
     starts = (15, 12, 9, 6)
-    sources = ((on.real_digits(1, digit=1)[0], 7), (drawings.seven(), 2))
+    sources = ((on.real_digits(24, digit=1)[0], 7), (drawings.seven(), 2))  # of 24 ones the first is shown
     edited = [[editing.to_model(model, x.to(model.device)), *on.become(model, x, digit, starts)[1]] for x, digit in sources]
     names = [[source, *(f"start {start}" for start in starts)] for source in ("a test 1", "a drawing")]
-    yield "Image to image: the 1 as a 7, the drawing as a 2", torch.cat(sum(edited, [])), sum(names, [])
+    yield "Image to image: the 1 as a 7, the drawing as a 2", torch.cat([x[:1] for x in sum(edited, [])]), sum(names, [])
 
     given = drawings.seven()
     completed, _ = on.completed(model, given)
