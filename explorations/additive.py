@@ -140,13 +140,13 @@ def measured(folder, moments, count, steps, seeds):
 
 def table(rows, kind, moments, losses):
     """The rows of one kind in Markdown, moment after moment, seeds as a range; losses: {variant: the last test noise loss}."""
-    names = ["frechet", "recall", *(["accuracy"] if kind == "conditional" else [])]
+    names = {"frechet": "Fréchet distance", "recall": "recall"} | ({"accuracy": "read as asked for"} if kind == "conditional" else {})
 
     def cell(way, epoch, name):
         values = [row[name] for row in rows[kind, way, epoch]]
         return " to ".join(dict.fromkeys(f"{value:.3f}" for value in (min(values), max(values))))
 
-    lines = [f"| {kind} | test loss | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines = [f"| {kind} | test loss | {' | '.join(names.values())} |", "|---" * (len(names) + 2) + "|"]
     for way, (name, how) in WAYS.items():
         cells = [" → ".join(cell(way, epoch, column) for epoch in moments) for column in names]
         lines.append(f"| {way} | {losses[name]:.4f}{' (of the baseline)' if how else ''} | {' | '.join(cells)} |")

@@ -226,10 +226,10 @@ def test_every_way_is_measured_with_what_its_name_says(monkeypatch, tmp_path):
     assert ("baseline_conditional_from_-1", "epoch_4.pth", -1.0, 200, 0, (("clip", False), ("steps", 25))) in asked
     assert ("baseline_unconditional_from_-1", "epoch_1.pth", -1.0, 200, 0, (("averaged", False), ("steps", 25))) in asked
     lines = additive.table(rows, "conditional", (1, 4), {name: i / 10 for i, name in enumerate(additive.VARIANTS)}).splitlines()
-    assert lines[0] == "| conditional | test loss | frechet | recall | accuracy |" and len(lines) == 9
+    assert lines[0] == "| conditional | test loss | Fréchet distance | recall | read as asked for |" and len(lines) == 9
     assert lines[2] == "| baseline | 0.0000 | 11.000 → 9.000 to 10.000 | 0.500 → 0.500 | 0.000 → 0.000 to 0.100 |"
     assert lines[3].startswith("| linear | 0.1000 |") and lines[7].startswith("| no clipping | 0.0000 (of the baseline) |")
-    assert "accuracy" not in additive.table(rows, "unconditional", (1, 4), dict.fromkeys(additive.VARIANTS, 0))
+    assert "asked for" not in additive.table(rows, "unconditional", (1, 4), dict.fromkeys(additive.VARIANTS, 0))
 
 
 def test_loss_by_time():
