@@ -80,7 +80,7 @@ def picture(source, size):
 
 
 def _rgb(image):
-    """An image of any mode as RGB: 16 bits as 8, and what is transparent on white."""
+    """An image of any mode as RGB: of 16 bits the brightest as white, and what is transparent on white."""
     if _deep(image):
         grey = np.asarray(image, dtype=np.float32)
         return Image.fromarray((grey * (255 / max(grey.max(), 1))).astype(np.uint8)).convert("RGB")
