@@ -97,11 +97,14 @@ def load_model(checkpoint_path=None, device=None):
     device = device or best_device()
     path = Path(checkpoint_path or shipped.DIGITS)
     state = (shipped if path.suffix == ".safetensors" else checkpoint).load(path, device)
+    foreign = checkpoint.CheckpointError(f"{path} holds the weights of another network than ResUNet.py's")
+    if "dmconfig" not in state:  # the judge's
+        raise foreign
+    model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
     try:
-        model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
         model.load_state_dict(state["model_state_dict"])
-    except (KeyError, RuntimeError) as error:
-        raise checkpoint.CheckpointError(f"{path} holds the weights of another network than ResUNet.py's") from error
+    except RuntimeError as error:
+        raise foreign from error
     return model.eval()
 
 

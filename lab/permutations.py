@@ -25,15 +25,15 @@ def checked(views, shape, device):
     Raises ValueError unless each moves the pixels of an image `shape` and its inverse moves them back: tried on two where all differ.
     """
     probe = torch.arange(2 * torch.Size(shape).numel(), dtype=torch.float32, device=device).view(2, *shape)
-    checked = []
+    found = []
     for number, view in enumerate(views):
         try:
-            checked.append(View(*view))
-            seen = checked[-1].look(probe)
+            found.append(View(*view))
+            seen = found[-1].look(probe)
             moved = seen.shape == probe.shape and seen.flatten(1).sort().values.equal(probe.flatten(1))
-            inverse = checked[-1].back(seen).equal(probe)
+            inverse = found[-1].back(seen).equal(probe)
         except (AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ValueError(f"views[{number}] fails on an image {tuple(probe.shape)} ({error}); allowed is a View that fits it") from error
         if not (inverse and moved):
             raise ValueError(f"views[{number}] and its inverse are none; allowed is a View, two functions that move pixels there and back")
-    return checked
+    return found
