@@ -43,7 +43,8 @@ def grade(submission, *, name=None, seconds=60):
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="grading-") as folder:
         taken = intake.take(submission, folder)
-        with Sandbox(taken.code, start + seconds - END_SECONDS) as box:
+        left = start + seconds - END_SECONDS - time.monotonic()
+        with Sandbox(taken.code, left) as box:
             sections, notes = _graded(box, taken)
             notes = (*taken.notes, *notes, *_printed(box))
             return Record(name or Path(submission).name, tuple(sections), notes, box.confinement, time.monotonic() - start)

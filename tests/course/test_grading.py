@@ -13,6 +13,7 @@ from wrong_solutions import RIGHT, WRONG, unsolved
 from course import grading, wire
 from course.grading import grade
 from course.rubric import BY_HAND, TRAINING, parts
+from course.sandbox import SandboxError
 from lab import checkpoint, shipped
 
 
@@ -33,6 +34,20 @@ def test_the_reference_earns_all_and_the_same_again(tmp_path):
     found, record = graded(folder)
     assert found == AUTOMATIC and record.points == 22 and record.open == 18 and record.seconds < 60
     assert not record.notes and not any(section.notes for section in record.sections if section.key in AUTOMATIC)
+
+
+def test_the_sandbox_is_given_what_is_left_of_the_limit(tmp_path, monkeypatch):
+    """A duration: an absolute time once let a submission that sleeps run for as long as the machine was up."""
+    given = []
+
+    def sandbox(code, seconds):
+        given.append(seconds)
+        raise SandboxError("seen")
+
+    monkeypatch.setattr(grading, "Sandbox", sandbox)
+    with pytest.raises(SandboxError):
+        grade(submission(tmp_path / "it"), seconds=30)
+    assert 20 < given[0] <= 30 - grading.END_SECONDS
 
 
 @pytest.mark.slow
