@@ -1,20 +1,21 @@
 """What a student handed in, a folder or a zip, as files that can be graded; nothing in it is run or trusted."""
 
-import os
-import shutil
-import stat
+import difflib
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from course import notebook
 from course.handout import NOTEBOOK, ROOT
+from course.modules import MODULE_BYTES, MODULES, OURS, chosen, last_of, say_which, take_modules
+from course.names import attempt, is_version
+from course.unpack import Refused, Unpacked, listed, opened_zip
 
-MODULES, CHECKPOINT = ("ResUNet.py", "DDPM.py"), "best_checkpoint.pth"
-OURS = ("config", "utils", "lab", "course", "tests")  # names of the course's own modules, which win over the student's
-SKIPPED = ("__MACOSX", "__pycache__", "site-packages", "node_modules")
-LIMITS = {".py": 2**20, ".ipynb": 50 * 2**20, ".pth": 400 * 2**20}  # bytes a file; other kinds are left out
-MOST_FILES, MOST_BYTES, MOST_SEEN = 200, 500 * 2**20, 5000
+CHECKPOINT = "best_checkpoint.pth"
+NOTEBOOK_BYTES, WEIGHTS_BYTES = 50 * 2**20, 400 * 2**20
+TEXTS = ("", ".py", ".txt", ".pyc", ".ipynb", ".doc", ".docx", ".odt", ".rtf", ".pdf")  # what a module may have become
+WEIGHTS = (".pth", ".pt", ".ckpt", ".pkl")
+OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 
 
 @dataclass
@@ -27,122 +28,121 @@ class Intake:
     notes: list[str] = field(default_factory=list)
 
 
-class _Refused(Exception):
-    """A file that is not taken; the message says why."""
-
-
 def take(submission, into):
     """Copy what can be graded of a submission into the empty folder `into`. Never raises for what it holds; says it in the notes."""
-    submission, into, notes = Path(submission), Path(into), []
-    found = into / "found"
-    found.mkdir(parents=True)
+    into = Path(into)
+    intake = Intake(into / "code")
+    intake.code.mkdir(parents=True)
     try:
-        if submission.is_dir():
-            _copy(_in_folder(submission, notes), found, notes)
-        elif submission.is_file():
-            with zipfile.ZipFile(submission) as archive:
-                _copy(_in_zip(archive, notes), found, notes)
-        else:
-            notes.append("There is no such submission: a folder or a zip file is asked for.")
-    except (zipfile.BadZipFile, _Refused, OSError, ValueError, EOFError, NotImplementedError, zlib.error) as error:
-        why = f"the file is damaged or no zip file ({error})" if not isinstance(error, _Refused) else str(error)
-        notes.append(f"The submission cannot be opened: {why}. Hand in a folder, or a zip of it, with {' and '.join(MODULES)}.")
-    return _sort(found, into / "code", notes)
-
-
-def _in_folder(folder, notes):
-    """(name, open) of each file that may be wanted; links are not followed."""
-    seen = 0
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _skipped(name))
-        for name in sorted(names):
-            path = Path(where, name)
-            seen += 1
-            if seen > MOST_SEEN:
-                raise _Refused(f"it holds more than {MOST_SEEN} files")
-            if path.suffix not in LIMITS:
-                continue
-            if not stat.S_ISREG(path.lstat().st_mode):
-                notes.append(f"{path.relative_to(folder)} is a link or no plain file and is left out.")
-                continue
-            yield path.relative_to(folder).as_posix(), lambda path=path: open(path, "rb")
-
-
-def _in_zip(archive, notes):
-    if len(archive.infolist()) > MOST_SEEN:
-        raise _Refused(f"it holds more than {MOST_SEEN} files")
-    for info in archive.infolist():
-        name = info.filename.replace("\\", "/")
-        path = PurePosixPath(name)
-        if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-            notes.append(f"{name[:100]!r} leads out of the zip file and is left out.")
-        elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            notes.append(f"{name[:100]!r} is a link or no plain file and is left out.")
-        elif not info.is_dir() and path.suffix in LIMITS and not any(map(_skipped, path.parts)):
-            yield path.as_posix(), lambda info=info: archive.open(info)
-
-
-def _skipped(name):
-    return name in SKIPPED or name.startswith(".")
-
-
-def _copy(files, into, notes):
-    """Copy (name, open) as far as the limits allow. What a file says of its own size is not believed."""
-    left, count = MOST_BYTES, 0
-    for name, opened in files:
-        count += 1
-        if count > MOST_FILES:
-            raise _Refused(f"it holds more than {MOST_FILES} modules, notebooks and weights")
-        target = into / name
-        limit = min(left, LIMITS[target.suffix])
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with opened() as source, open(target, "xb") as file:
-                while part := source.read(2**20):
-                    limit -= len(part)
-                    if limit < 0:
-                        most = f"{LIMITS[target.suffix] // 2**20} MB, or all files together than {MOST_BYTES // 2**20} MB"
-                        raise _Refused(f"is larger than {most}")
-                    file.write(part)
-                left -= file.tell()
-        except (_Refused, OSError, RuntimeError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-            target.unlink(missing_ok=True) if not isinstance(error, FileExistsError) else None
-            why = error if isinstance(error, _Refused) else f"cannot be read ({type(error).__name__}: {error})"
-            notes.append(f"{name[:100]} {why} and is left out.")
-
-
-def _sort(found, code, notes):
-    """The student's modules from wherever they lie, and the notebook and the weights, each the one that lies highest."""
-    files = sorted((p for p in found.rglob("*") if p.is_file()), key=lambda p: (len(p.parts), p.as_posix()))
-
-    def first(names):
-        return next((p for p in files if p.name in names), None)
-
-    intake = Intake(code, first((NOTEBOOK,)) or next((p for p in files if p.suffix == ".ipynb"), None), notes=notes)
-    top = first(MODULES)
-    if top:
-        top.parent.rename(code)
-        files = [code / p.relative_to(top.parent) if p.is_relative_to(top.parent) else p for p in files]
-        if intake.notebook and intake.notebook.is_relative_to(top.parent):
-            intake.notebook = code / intake.notebook.relative_to(top.parent)
-    else:
-        code.mkdir()
-    for name in MODULES:
-        if not (code / name).is_file():
-            notes.append(f"{name} is missing; its sections cannot be graded. Hand it in under this very name.")
-    _without_ours(code, notes)
-    weights = next((p for p in files if p.name == CHECKPOINT and p.is_file()), None)
-    if weights:
-        intake.checkpoint = True
-        weights.rename(code / CHECKPOINT)
+        with Unpacked(submission, into / "zips") as unpacked:
+            intake.notes = unpacked.notes
+            modules = chosen(unpacked)
+            take_modules(unpacked, modules, intake.code)
+            beside = {file.name.parent for file in modules.values()}
+            intake.notebook = _take_notebook(unpacked, beside, into / NOTEBOOK)
+            intake.checkpoint = _take_checkpoint(unpacked, beside, intake)
+            _say_what_is_ours(unpacked, beside)
+            _say_what_is_missing(unpacked, modules, intake)
+    except Refused as why:
+        intake.notes.append(f"The submission {why}. Hand in a folder, or a zip of it, with {' and '.join(MODULES)}.")
+        intake.notes += [f"{name} is missing; its sections cannot be graded." for name in MODULES]
     return intake
 
 
-def _without_ours(code, notes):
-    """Take out what would stand in for the course's own modules; say so where it is not the same."""
-    for path in sorted(code.iterdir()):
-        if path.stem in OURS and path.name not in MODULES:
-            ours = ROOT / path.name
-            if path.is_file() and ours.is_file() and ours.read_bytes() != path.read_bytes():
-                notes.append(f"Your {path.name} differs from the course's, which is used in its place: grading does not see your changes.")
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+def _one_of(files, beside):
+    """The file that counts of several: the last of those beside or below the modules, where there are any."""
+    near = [file for file in files if any(file.name.is_relative_to(folder) for folder in beside)]
+    return last_of(near or files) if files else None
+
+
+def _take_notebook(unpacked, beside, target):
+    """Copy the notebook; its path, or None."""
+    files = [file for file in unpacked.files.values() if is_version(file.name.name, NOTEBOOK)]
+    files = files or [file for file in unpacked.files.values() if file.name.suffix.lower() == ".ipynb"]
+    file = _one_of(files, beside)
+    if file is None:
+        return None
+    say_which(unpacked, NOTEBOOK, file, files)
+    try:
+        unpacked.copy(file, target, NOTEBOOK_BYTES)
+    except Refused as why:
+        unpacked.note(file.name, f"{why} and is left out.")
+        return None
+    return target
+
+
+def _take_checkpoint(unpacked, beside, intake):
+    """Copy the weights of the full training; whether there are any."""
+    trained, customised = notebook.runs(intake.notebook) if intake.notebook else notebook.RUNS
+    files = [file for file in unpacked.files.values() if is_version(file.name.name, CHECKPOINT)]
+    run = {file: "" if file.name.parent in beside else file.name.parent.name for file in files}
+    others = [file for file in files if run[file] not in trained and (run[file] in customised or "custom" in run[file].casefold())]
+    own = [file for file in files if file not in others]
+    file = _one_of([file for file in own if run[file] in trained] or own, beside)
+    if file is None:
+        _say_what_is_no_checkpoint(unpacked, others)
+        return False
+    together = [each for each in own if attempt(each.name) == attempt(file.name)]
+    file = min(together, key=lambda each: (len(each.name.name), each.name))  # the first: the customised run comes later, and gets a number
+    say_which(unpacked, CHECKPOINT, file, files)
+    target = intake.code / CHECKPOINT
+    try:
+        unpacked.copy(file, target, WEIGHTS_BYTES)
+        _check_size(target)
+    except Refused as why:
+        unpacked.note(file.name, f"{why} and is left out.")
+        target.unlink(missing_ok=True)
+    return target.is_file()
+
+
+def _check_size(checkpoint):
+    """Raise Refused for what would unpack to more than a checkpoint may have; nothing is unpacked here."""
+    if zipfile.is_zipfile(checkpoint):  # not one of an older torch
+        with opened_zip(checkpoint) as archive:
+            if sum(info.file_size for info in archive.infolist()) > WEIGHTS_BYTES:
+                raise Refused(f"unpacks to more than {WEIGHTS_BYTES // 2**20} MB")
+
+
+def _say_what_is_no_checkpoint(unpacked, customised):
+    """Say why none of the weights that are there count."""
+    if customised:
+        unpacked.notes.append(f"For the full training (2.4) weights of the customised run (2.6) do not count: {listed(customised)}.")
+    near = [file for file in unpacked.files.values() if file.name.suffix.lower() in WEIGHTS and file not in customised]
+    if near:
+        unpacked.notes.append(f"No {CHECKPOINT} is there. Not taken for it: {listed(near)}. Hand it in under this very name.")
+    if any(file.name.name == "data.pkl" for file in near):
+        unpacked.notes.append("A data.pkl is a piece of a checkpoint that was unpacked, as browsers do: hand in the one file.")
+
+
+def _say_what_is_ours(unpacked, beside):
+    """Say which of the course's own modules were changed: the changes are not used."""
+    for file in unpacked.files.values():
+        ours = ROOT / file.name.name
+        if file.name.parent in beside and file.name.stem in OURS and ours.is_file():
+            try:
+                changed = unpacked.read(file, MODULE_BYTES).replace(b"\r\n", b"\n") != ours.read_bytes()
+            except Refused:
+                changed = True
+            words = "differs from the course's, which is used in its place: grading does not see your changes."
+            unpacked.notes += [f"Your {ours.name} {words}"] if changed else []
+
+
+def _say_what_is_missing(unpacked, modules, intake):
+    """Say which modules are not there, what looks like them, and which folders have the name of a file."""
+    others = [file for file in unpacked.files.values() if file not in modules.values() and not is_version(file.name.name, NOTEBOOK)]
+    for folder in sorted(folder for folder in unpacked.folders if folder.name in (*MODULES, NOTEBOOK, CHECKPOINT)):
+        unpacked.note(folder, "is a folder; a file of this name is asked for.")
+    for wanted in MODULES:
+        if not (intake.code / wanted).is_file():
+            near = [file for file in others if _looks_like(file.name, wanted)]
+            near = f" Not taken for it: {listed(near)}." if near else ""
+            intake.notes.append(f"{wanted} is missing; its sections cannot be graded. Hand it in under this very name.{near}")
+    archives = [file for file in others if file.name.suffix.lower() in OTHER_ARCHIVES]
+    if archives and len(modules) < len(MODULES):
+        intake.notes.append(f"Only zips are opened, not {listed(archives)}.")
+
+
+def _looks_like(name, wanted):
+    stem, other = PurePosixPath(wanted).stem.casefold(), name.stem.casefold()[:50]
+    alike = stem in other or difflib.SequenceMatcher(None, stem, other).ratio() > 0.7
+    return alike and name.suffix.lower() in TEXTS

@@ -1,12 +1,15 @@
 """Whatever is handed in: a friendly message and a whole record."""
 
 import io
+import os
 import re
 import stat
 import struct
 import zipfile
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from submissions import AUTOMATIC, graded, points, said, submission
 from wrong_solutions import NET, PROCESS
 
@@ -115,6 +118,162 @@ def test_links_in_a_folder_are_not_followed(tmp_path):
     (folder / "around").symlink_to(folder)
     found = taken(folder, tmp_path)
     assert {path.name for path in found.code.iterdir()} == set(BOTH) and "is a link" in found.notes[0]
+
+
+CASES = intake.ROOT.parent / "shared" / "cases"
+LAYOUTS = [  # the files, what of them the two modules are, and what is said
+    (["DDPM.py", "ResUNet.py"], "ResUNet.py DDPM.py", []),
+    (["DDPM-1.py", "ResUNet-1.py"], "ResUNet-1.py DDPM-1.py", ["DDPM-1.py is taken as DDPM.py"]),
+    (["a_101_202_DDPM.py", "a_101_203_ResUNet.py"], "a_101_203_ResUNet.py a_101_202_DDPM.py", ["a_101_202_DDPM.py is taken as DDPM.py"]),
+    (["A_1_assignsubmission_file_/DDPM.py", "A_1_assignsubmission_file_/ResUNet.py"],
+     "A_1_assignsubmission_file_/ResUNet.py A_1_assignsubmission_file_/DDPM.py", []),
+    (["submission_123/DDPM.py", "submission_123/ResUNet.py"], "submission_123/ResUNet.py submission_123/DDPM.py", []),
+    (["model/ResUNet.py", "process/DDPM.py"], "model/ResUNet.py process/DDPM.py", ["lie in two folders", "model/ResUNet.py, process/DDPM.py"]),
+    (["old/DDPM.py", "old/ResUNet.py", "z/DDPM.py"], "old/ResUNet.py old/DDPM.py", ["old/DDPM.py counts, not z/DDPM.py"]),
+    (["try1/DDPM.py", "try1/ResUNet.py", "try2/DDPM.py", "try2/ResUNet.py"], "try2/ResUNet.py try2/DDPM.py",
+     ["try2/DDPM.py counts, not try1/DDPM.py", "try2/ResUNet.py counts, not try1/ResUNet.py"]),
+    (["DDPM.py", "DDPM-1.py", "ResUNet.py"], "ResUNet.py DDPM-1.py", ["DDPM-1.py counts, not DDPM.py"]),
+    (["DDPM.py", "DDPM copy.py", "ResUNet.py"], "ResUNet.py DDPM.py", ["DDPM.py counts, not DDPM copy.py"]),
+    (["H_a_attempt_2026-11-20-14-22-11_DDPM.py", "H_a_attempt_2026-11-20-14-22-11_ResUNet.py", "H_a_attempt_2026-11-21-14-22-11_DDPM.py"],
+     "H_a_attempt_2026-11-20-14-22-11_ResUNet.py H_a_attempt_2026-11-20-14-22-11_DDPM.py", ["not H_a_attempt_2026-11-21-14-22-11_DDPM.py"]),
+    (["DDPM_final.py", "ResUNet.py"], "ResUNet.py", ["DDPM.py is missing", "Not taken for it: DDPM_final.py"]),
+    (["DDMP.py", "ResUNet.py", "pics/DDPM.png"], "ResUNet.py", ["DDPM.py is missing", "Not taken for it: DDMP.py."]),
+    (["ConditionalDDPM.ipynb", "ResUNet.py"], "ResUNet.py", ["DDPM.py is missing; its sections cannot be graded. Hand it in under this very name.$"]),
+    (["work.rar"], "", ["Only zips are opened, not work.rar"]),
+    (["DDPM.py/x.txt", "ResUNet.py"], "ResUNet.py", ["DDPM.py is a folder", "DDPM.py is missing"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "zip in a folder"])
+@pytest.mark.parametrize("files, modules, words", LAYOUTS)
+def test_which_files_count(tmp_path, kind, files, modules, words):
+    contents = {name: f"# {name}" for name in files}
+    if kind == "folder":
+        where = submission(tmp_path / "it", {**dict.fromkeys(BOTH), **contents})
+    else:
+        (tmp_path / "it").mkdir()
+        where = zipped(tmp_path / "it" / "work.zip", contents)
+        where = where.parent if kind == "zip in a folder" else where
+    found = taken(where, tmp_path)
+    notes = "\n".join(found.notes).replace("work.zip/", "")
+    texts = [(found.code / name).read_text() for name in intake.MODULES if (found.code / name).exists()]
+    assert texts == [f"# {name}" for name in modules.split()]
+    assert all(re.search(each, notes, re.MULTILINE) for each in words) and bool(notes) == bool(words), notes
+
+
+def test_of_attempts_the_one_of_a_later_time_counts(tmp_path):
+    folder = submission(tmp_path / "it", {**dict.fromkeys(BOTH), **{f"{where}/{name}": where for where in "abc" for name in BOTH}})
+    for where, age in (("a", 2000), ("b", 1000), ("c", 3000)):
+        for name in BOTH:
+            os.utime(folder / where / name, (2e9 - age, 2e9 - age))
+    found = taken(folder, tmp_path)
+    assert (found.code / "DDPM.py").read_text() == "b" and "b/DDPM.py counts, not a/DDPM.py, c/DDPM.py" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize(
+    "files, there, words",
+    [
+        ({"a_1_2_DDPM.py": "import mine", "a_1_3_mine.py": "import more", "a_1_4_more-1.py": ""}, "mine.py more.py a_1_3_mine.py", "a_1_3_mine.py is taken as mine.py"),
+        ({"p/DDPM.py": "from model.ResUNet import x", "model/ResUNet.py": ""}, "model/ResUNet.py", "two folders"),
+        ({"p/DDPM.py": "from model import ResUNet", "model/ResUNet.py": ""}, "model/ResUNet.py", "two folders"),
+        ({"p/DDPM.py": "import mine", "helpers/mine.py": ""}, "mine.py", ""),
+        ({"p/DDPM.py": "import config, lab.x", "q/config.py": "", "q/lab/x.py": ""}, "", ""),
+        ({"DDPM.py": "import mine", "mine.py/x.txt": "", "not a name.py": "", "best_checkpoint.pth/x.py": ""}, "", ""),
+    ],
+)
+def test_what_the_modules_import_is_taken_along(tmp_path, files, there, words):
+    found = taken(submission(tmp_path / "it", {**dict.fromkeys(BOTH), **files}), tmp_path)
+    copied = {path.relative_to(found.code).as_posix() for path in found.code.rglob("*.py")} - set(BOTH)
+    assert copied == set(there.split()) and words in " ".join(found.notes)
+
+
+def notebook_with(path, trained, customised="custom_name = f'{exp_name}_custom'"):
+    cells = [new_code_cell(f"%matplotlib inline\n{trained}"), new_markdown_cell("### 2.6 Customise (5 points)"), new_code_cell(customised)]
+    nbformat.write(new_notebook(cells=cells), path)
+
+
+DIGITS, MINE, CUSTOM = (f"save/{name}/best_checkpoint.pth" for name in ("digits", "mine", "digits_custom"))
+CHECKPOINTS = [  # the files, the code of the notebook, which counts, and what is said
+    ([DIGITS], None, DIGITS, "^$"),
+    ([MINE], None, MINE, "^$"),
+    (["best_checkpoint.pth", CUSTOM], None, "best_checkpoint.pth", f"not {CUSTOM}"),
+    ([DIGITS, CUSTOM, MINE], None, DIGITS, f"{DIGITS} counts, not {CUSTOM}, {MINE}"),
+    ([DIGITS, CUSTOM, MINE], ["exp_name = 'mine'"], MINE, f"{MINE} counts, not {DIGITS}, {CUSTOM}"),
+    ([DIGITS, MINE], ["if full:\n    dmconfig, limit, exp_name = DMConfig(), None, 'mine'"], MINE, "counts"),
+    ([DIGITS, MINE], ["solver(dmconfig, 'mine', a, b)"], MINE, "counts"),
+    ([DIGITS, MINE], ["solver(dmconfig, exp_name='mine', train_loader=a)"], MINE, "counts"),
+    ([MINE, "save/z/best_checkpoint.pth"], ["exp_name = 'other'", "custom_name = 'mine'"], "save/z/best_checkpoint.pth", "counts"),
+    ([MINE, "save/a/best_checkpoint.pth"], ["exp_name = 'other'", "solver(custom, 'a', x, y)"], MINE, "counts"),
+    ([DIGITS, MINE], ["exp_name = ("], DIGITS, "counts"),
+    ([CUSTOM], None, "", "customised run .2.6. do not count: save/digits_custom"),
+    (["custom/best_checkpoint.pth", "custom/DDPM.py"], None, "custom/best_checkpoint.pth", ""),
+    (["a_1_2_best_checkpoint.pth", "a_1_3_best_checkpoint-1.pth"], None, "a_1_2_best_checkpoint.pth", "not a_1_3_best_checkpoint-1.pth"),
+    (["best_checkpoint (1).pth"], None, "best_checkpoint (1).pth", "is taken as best_checkpoint.pth"),
+    (["save/digits/best_checkpoint.pt"], None, "", "No best_checkpoint.pth is there. Not taken for it: save/digits/best_checkpoint.pt. Hand"),
+    (["w.ckpt", "save/digits/last_checkpoint.pth"], None, "", "Not taken for it: w.ckpt, save/digits/last_checkpoint.pth"),
+    (["best_checkpoint/data.pkl", "best_checkpoint/data/0"], None, "", "piece of a checkpoint that was unpacked"),
+    (["best_checkpoint.pth/x.txt"], None, "", "best_checkpoint.pth is a folder"),
+    (["a.txt"], None, "", "^$"),
+]
+
+
+@pytest.mark.parametrize("files, code, counts, words", CHECKPOINTS)
+def test_which_weights_count(tmp_path, files, code, counts, words):
+    modules = dict.fromkeys(BOTH) if any(name.endswith("DDPM.py") for name in files) else {}
+    folder = submission(tmp_path / "it", {**modules, **{name: name for name in files}})
+    if code:
+        notebook_with(folder / "ConditionalDDPM.ipynb", *code)
+    found = taken(folder, tmp_path)
+    weights = found.code / "best_checkpoint.pth"
+    assert found.checkpoint == bool(counts) == weights.is_file() and (not counts or weights.read_text() == counts)
+    assert re.search(words, " ".join(found.notes)), found.notes
+
+
+@pytest.mark.parametrize(
+    "name, content, words",
+    [
+        ("best_checkpoint.pth", bytes(3 * 2**20), "best_checkpoint.pth is larger than 2 MB"),
+        ("best_checkpoint.pth", {"archive/data/0": bytes(3 * 2**20)}, "best_checkpoint.pth unpacks to more than 2 MB"),
+        ("ConditionalDDPM.ipynb", bytes(3 * 2**20), "ConditionalDDPM.ipynb is larger than 2 MB"),
+        ("DDPM.py", bytes(3 * 2**20), "DDPM.py is larger than 1 MB"),
+    ],
+)
+def test_what_is_too_large_is_left_out(tmp_path, monkeypatch, name, content, words):
+    """A checkpoint of a few bytes that unpacks to gigabytes too; nothing unpacks it here."""
+    monkeypatch.setattr(intake, "WEIGHTS_BYTES", 2**21), monkeypatch.setattr(intake, "NOTEBOOK_BYTES", 2**21)
+    content = content if isinstance(content, bytes) else zipped(tmp_path / "w", content).read_bytes()
+    found = taken(submission(tmp_path / "it", {name: content}), tmp_path)
+    assert words in found.notes[0] and not found.checkpoint and found.notebook is None
+    assert {path.name for path in found.code.iterdir()} == set(BOTH) - {name}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_module_in_another_encoding_is_read(tmp_path, encoding):
+    text = "# größer\nx = 1\n"
+    found = taken(submission(tmp_path / "it", {"DDPM.py": text.encode(encoding)}), tmp_path)
+    assert (found.code / "DDPM.py").read_text("utf-8") == text
+    assert f"DDPM.py is written in {encoding.upper()}" in found.notes[0] and "save it as UTF-8" in found.notes[0]
+
+
+@pytest.mark.parametrize("content", ["# größer".encode(), b"\xef\xbb\xbfx = 1", b"# coding: latin-1\n# gr\xf6\xdfer", b"", b"x"])
+def test_what_python_reads_stays_as_it_is(tmp_path, content):
+    found = taken(submission(tmp_path / "it", {"DDPM.py": content}), tmp_path)
+    assert (found.code / "DDPM.py").read_bytes() == content and found.notes == []
+
+
+def test_half_a_text_in_utf_16_is_named(tmp_path):
+    found = taken(submission(tmp_path / "it", {"DDPM.py": "x = 1".encode("utf-16")[:-1]}), tmp_path)
+    assert "DDPM.py is no whole text" in found.notes[0] and (found.code / "DDPM.py").is_file()
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
+@pytest.mark.parametrize("case", ["intake/i01_two_checkpoints", "intake/i02_lms_suffix", "intake/i03_lms_prefix", "intake/i04_two_folders", "grading/g20_utf16"])
+def test_the_cases(tmp_path, case):
+    found = taken(CASES / case, tmp_path)
+    weights = {"best_checkpoint.pth"} if found.checkpoint else set()
+    assert {path.name for path in found.code.iterdir()} == {*BOTH, *weights} and found.notes
+    assert all("\0" not in (found.code / name).read_text("utf-8") for name in BOTH)
+    assert not weights or (found.code / "best_checkpoint.pth").read_text() == "digits"
 
 
 @pytest.mark.parametrize("what", ["nowhere", "zip"])

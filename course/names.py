@@ -1,0 +1,42 @@
+"""The names that learning platforms, browsers and file managers give to a file, and which of several versions is the last."""
+
+import functools
+import re
+
+# "jane_LATE_101_202_DDPM-1.py" (Canvas), "HW5_jane_attempt_2026-11-20-14-22-11_DDPM.py" (Blackboard), "Jane
+# Doe_101_assignsubmission_file_DDPM.py" (Moodle), "101-202 - Jane Doe - Nov 20, 2026 223 PM - DDPM.py" (Brightspace), "Copy of DDPM.py"
+BEFORE = r"(?:(?:.*_)?\d[\d-]*_|.*_assignsubmission_file_|.* \d{1,4} [ap]m - |copy of |kopie von |copie de )?"
+# "DDPM-1.py", "DDPM (1).py", "DDPM 2.py", "DDPM copy 2.py", "DDPM - Copy (2).py"
+AFTER = r"(?:[ _-]{0,3}(?:copy|kopie|copie)|[ -]\d{1,3}| ?\(\d{1,3}\)){0,3}"
+ENDING = r"(?:\.py|\.txt|\.json)?"  # that a system which hides endings, or a browser, adds
+ATTEMPT = re.compile(r"attempt_\d[\d-]*")
+NUMBER = re.compile(r"[ _-]?\(?\d+\)?")  # that tells "work-1" from "work-2"
+COPY = re.compile("copy|kopie|copie", re.IGNORECASE)
+ONE_AGE = 10  # seconds: to copy or to unpack a submission takes a while
+
+
+
+def is_version(name, wanted):
+    """Whether a file's name is the wanted one or what something made of it."""
+    return _pattern(wanted).fullmatch(name) is not None
+
+
+@functools.cache
+def _pattern(wanted):
+    stem, _, ending = wanted.rpartition(".")
+    return re.compile(rf"{BEFORE}{re.escape(stem)}{AFTER}\.{ending}{ENDING}", re.IGNORECASE | re.DOTALL)
+
+
+def attempt(path):
+    """The folder of a file, or where attempts lie in one folder its name for the attempt too: files of one were handed in together."""
+    found = ATTEMPT.search(path.name)
+    return path.parent / found[0] if found else path.parent
+
+
+def last(times):
+    """The last of paths {path: time of its change}: of one age the highest number, where they differ in nothing else, or the outermost."""
+    newest = max(times.values())
+    paths = [path for path in times if newest - times[path] <= ONE_AGE]
+    if len({NUMBER.sub("", str(path)) for path in paths}) == 1:
+        return max(paths, key=lambda path: [int(digits) for digits in re.findall(r"\d+", str(path))])
+    return min(paths, key=lambda path: (len(path.parts), bool(COPY.search(path.name)), -times[path], path))
