@@ -6,11 +6,16 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
+MOST = 1_000_000            # images a step, and epochs
+LEAST = 1e-30               # what alpha_bar_T may fall to: x_0 is x_t divided by its root
 
 
 @dataclass
 class DMConfig:
-    """The settings of one experiment. A value that cannot work raises ValueError here, before anything runs."""
+    """The settings of one experiment. A value that cannot work raises ValueError here, before anything runs.
+
+    The bounds are wide: what lies outside them nobody misses.
+    """
 
     input_dim: tuple[int, int] = (28, 28)  # height and width of an image, each a multiple of 4
     num_channels: int = 1                  # 1 for grey, 3 for colour
@@ -35,27 +40,29 @@ class DMConfig:
 
     def __post_init__(self):
         self.input_dim = self._pair("input_dim")
-        self._integer("num_channels", 1)
-        self._integer("condition_mask_value")
-        self._integer("num_classes", 1)
-        self._integer("T", 1)
-        self._real("beta_1", lambda v: 1e-12 <= v < 1, "a number with 1e-12 <= beta_1 <= beta_T < 1")
-        self._real("beta_T", lambda v: self.beta_1 <= v < 1, f"a number with beta_1 = {self.beta_1} <= beta_T < 1")
-        self._real("mask_p", lambda v: 0 <= v <= 1, "a probability, 0 to 1")
-        self._integer("num_feat", 8, multiple=8)
-        self._real("omega", lambda v: True, "a finite number")
-        self._integer("batch_size", 1)
-        self._integer("epochs", 1)
-        self._real("learning_rate", lambda v: v > 0, "a number above 0")
+        self._integer("num_channels", 1, 1024)
+        self._integer("condition_mask_value", -1000, 1000)  # the network reads it as a number: float16 ends at 65504
+        self._integer("num_classes", 1, 100_000)
+        self._integer("T", 1, 100_000)
+        self._real("beta_1", 1e-12, 0.999, "a number with 1e-12 <= beta_1 <= beta_T <= 0.999")
+        self._real("beta_T", self.beta_1, 0.999, f"a number with beta_1 = {self.beta_1} <= beta_T <= 0.999")
+        self._real("mask_p", 0, 1, "a probability, 0 to 1")
+        self._integer("num_feat", 8, 4096, multiple=8)
+        self._real("omega", -100, 100)
+        self._integer("batch_size", 1, MOST)
+        self._integer("epochs", 1, MOST)
+        self._real("learning_rate", 1e-12, 10)
         self.multi_lr_milestones = self._epochs("multi_lr_milestones")
-        self._real("multi_lr_gamma", lambda v: 0 < v <= 1, "a number above 0, at most 1")
-        self._real("lr_cycle", lambda v: v == 0 or v >= 1, "0, or a number of at least 1")
-        self._real("ema_decay", lambda v: 0 <= v < 1, "a number from 0 to below 1")
-        if self.precision not in ("auto", "float32", "bfloat16", "float16"):
-            self._refuse("precision", "'auto', 'float32', 'bfloat16' or 'float16'")
-        self._integer("seed", 0, most=2**63 - 1)
-        if self.schedule not in ("linear", "cosine"):
-            self._refuse("schedule", "'linear' or 'cosine'")
+        self._real("multi_lr_gamma", 1e-12, 1)
+        self._real("lr_cycle", 0, 1000, cycle := "0, or a number from 1 to 1000")
+        if 0 < self.lr_cycle < 1:
+            self._refuse("lr_cycle", cycle)
+        self._real("ema_decay", 0, 1 - 1e-9, "a number from 0 to below 1")
+        self._word("precision", "auto", "float32", "bfloat16", "float16")
+        self._integer("seed", 0, 2**63 - 1)
+        self._word("schedule", "linear", "cosine")
+        if self.schedule == "linear":
+            self._check_end()
 
     def to_dict(self):
         """The settings as a dict of plain numbers, strings and lists, as checkpoints and JSON store them."""
@@ -70,37 +77,71 @@ class DMConfig:
             raise ValueError(f"unknown setting {', '.join(map(repr, unknown))}; DMConfig knows {', '.join(known)}")
         return cls(**settings)
 
-    def _refuse(self, name, allowed):
-        raise ValueError(f"{name} = {getattr(self, name)!r}; allowed is {allowed}")
+    @classmethod
+    def of(cls, config):
+        """A DMConfig with the fields of any object, as the configs of earlier editions are; a DMConfig is returned as it is.
 
-    def _integer(self, name, least=None, multiple=1, most=None):
+        A field that the object lacks has its default. input_dim may be one number, the side of a square.
+        Raises ValueError for an object without any of our fields, and for a value that cannot work.
+        """
+        if isinstance(config, cls):
+            return config
+        names = [f.name for f in dataclasses.fields(cls)]
+        settings = {name: getattr(config, name) for name in names if hasattr(config, name)}
+        if not settings:
+            raise ValueError(f"the config is {config!r}; allowed is a DMConfig, or an object with such fields: {', '.join(names)}")
+        if _is_integer(settings.get("input_dim")):
+            settings["input_dim"] = (settings["input_dim"],) * 2
+        return cls(**settings)
+
+    def _refuse(self, name, allowed):
+        try:
+            value = repr(getattr(self, name))
+        except ValueError:  # of a whole number with thousands of digits
+            value = "a number too long to print"
+        raise ValueError(f"{name} = {value}; allowed is {allowed}")
+
+    def _word(self, name, *words):
         value = getattr(self, name)
-        words = "a whole number" + (f" of at least {least}" if least is not None else "")
-        words += f", a multiple of {multiple}" if multiple > 1 else ""
-        words += f", at most {most}" if most is not None else ""
-        if not _is_integer(value) or value < (value if least is None else least) or value % multiple or value > (most or value):
-            self._refuse(name, words)
+        if not isinstance(value, str) or value not in words:
+            self._refuse(name, f"{', '.join(map(repr, words[:-1]))} or {words[-1]!r}")
+        setattr(self, name, words[words.index(value)])  # a plain string, which checkpoints can hold
+
+    def _integer(self, name, least, most, multiple=1):
+        value = getattr(self, name)
+        if not _is_integer(value) or not least <= value <= most or value % multiple:
+            self._refuse(name, f"a {f'multiple of {multiple}' if multiple > 1 else 'whole number'} from {least} to {most}")
         setattr(self, name, int(value))  # numpy's integers become Python's, which checkpoints can hold
 
-    def _real(self, name, fits, allowed):
+    def _real(self, name, least, most, allowed=None):
         value = getattr(self, name)
-        if not is_finite(value) or not fits(value):
-            self._refuse(name, allowed)
+        if not is_finite(value) or not least <= float(value) <= most:
+            self._refuse(name, allowed or f"a number from {least} to {most}")
         setattr(self, name, float(value))
 
     def _pair(self, name):
         value = getattr(self, name)
         sizes = list(value) if isinstance(value, (tuple, list)) else []
-        if len(sizes) != 2 or not all(_is_integer(v) and v >= 4 and v % 4 == 0 for v in sizes):
-            self._refuse(name, "a pair (height, width) of multiples of 4: the network halves each twice")
+        if len(sizes) != 2 or not all(_is_integer(v) and 4 <= v <= 1024 and v % 4 == 0 for v in sizes):
+            self._refuse(name, "a pair (height, width) of multiples of 4, at most 1024: the network halves each twice")
         return tuple(map(int, sizes))
 
     def _epochs(self, name):
         value = getattr(self, name)
         epochs = list(value) if isinstance(value, (tuple, list)) else [None]
-        if not all(_is_integer(v) and v >= 1 for v in epochs) or epochs != sorted(epochs):
-            self._refuse(name, "a list of epochs, each at least 1, in rising order; [] for none")
+        if not all(_is_integer(v) and 1 <= v <= MOST for v in epochs) or epochs != sorted(epochs):
+            self._refuse(name, f"a list of epochs, each from 1 to {MOST}, in rising order; [] for none")
         return list(map(int, epochs))
+
+    def _check_end(self):
+        """Refuse a linear schedule that leaves so little of an image at T that one cannot divide by it."""
+        stride = (self.beta_T - self.beta_1) / max(self.T - 1, 1)
+        power = sum(math.log10(1 - self.beta_1 - stride * i) for i in range(self.T))
+        if power < math.log10(LEAST):
+            raise ValueError(
+                f"T = {self.T} with beta_1 = {self.beta_1} and beta_T = {self.beta_T} gives alpha_bar_T = 10^{power:.0f}; "
+                f"allowed is {LEAST} and above: fewer steps or smaller betas turn an image into noise as well"
+            )
 
 
 def is_finite(value):

@@ -1,6 +1,9 @@
-"""What the notebook calls: data, two checks, the full training, and pictures of what was learnt."""
+"""What the notebook calls: data, the checks, the full training, and pictures of what was learnt."""
 
 import dataclasses
+import functools
+import sys
+import traceback
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -10,10 +13,46 @@ from config import DMConfig
 from lab import checkpoint, data, display, experiment, samplers, shipped, training
 
 __all__ = [
-    "best_device", "make_dataloader", "make_dataloader_cifar10", "check_forward", "check_sample", "solver", "sample_images", "load_model",
+    "best_device", "make_dataloader", "make_dataloader_cifar10", "check", "check_forward", "check_sample", "solver", "sample_images",
+    "load_model",
 ]  # fmt: skip
 
 EPOCH_STEPS = 20  # of the picture after each epoch; the pictures that count take all T
+
+
+STUDENTS_WRITE = ("ResUNet.py", "DDPM.py")
+
+
+def in_one_line(call):
+    """In a notebook, an error of the code that students write shows as one line, and not as a screenful of frames.
+
+    The error itself stays as it is.
+    """
+
+    @functools.wraps(call)
+    def shown(*args, **options):
+        try:
+            return call(*args, **options)
+        except Exception as error:
+            if line := _line(error):
+                error._render_traceback_ = lambda: [line]  # what IPython asks an error for
+            raise
+
+    return shown
+
+
+def _line(error):
+    """What to say of an error that the code of a student raised; None for others."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if Path(frame.f_code.co_filename).name in STUDENTS_WRITE]
+    if not frames:
+        return None
+    place = traceback.extract_tb(error.__traceback__)
+    place = next(line for line in reversed(place) if Path(line.filename).name in STUDENTS_WRITE)
+    what = f"{type(frames[-1].f_locals.get('self')).__name__}.{place.name} in {Path(place.filename).name}"
+    if isinstance(error, NotImplementedError):
+        return f"{what} is not written yet."
+    forgot = " Does a forward end without `return`?" if "NoneType" in str(error) else ""
+    return f"{what} stops at line {place.lineno}, {place.line}: {type(error).__name__}: {error}.{forgot}"
 
 
 def best_device():
@@ -37,10 +76,26 @@ def make_dataloader_cifar10(transform, batch_size, dir="./data", train=True, lim
     return data.loader(data.cifar10(transform, dir, train), batch_size, shuffle=train, limit=limit)
 
 
+def check(section):
+    """Look at a section of the course as pytest does, and print what is right, what is not, and the likely mistake.
+
+    section: "network", "scheduler", "forward" or "sample". Raises ValueError for another.
+    """
+    tests = str(Path(__file__).parent / "tests")
+    sys.path += [tests] if tests not in sys.path else []
+    from checks.report import report
+    from checks.sections import SECTIONS
+
+    if section not in SECTIONS:
+        raise ValueError(f"section = {section!r}; allowed is one of {', '.join(SECTIONS)}")
+    print(*report(SECTIONS[section], SECTIONS[section].look()), sep="\n")
+
+
+@in_one_line
 def check_forward(dataloader, dmconfig, device):
     """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights."""
-    one_epoch = dataclasses.replace(dmconfig, epochs=1)
-    trainer = training.Trainer(_new_model(dmconfig, device), one_epoch, len(dataloader), device)
+    model, dmconfig = _new_model(dmconfig, device), DMConfig.of(dmconfig)
+    trainer = training.Trainer(model, dataclasses.replace(dmconfig, epochs=1), len(dataloader), device)
     with training.seeded(device, dmconfig.seed, "epoch", 1), display.Reporter().bar(len(dataloader.dataset), " images", "train") as bar:
         losses = trainer.train_epoch(training.placed(dataloader, device), bar)
     display.step_curve(losses)
@@ -48,12 +103,17 @@ def check_forward(dataloader, dmconfig, device):
     return trainer.averaged
 
 
+@in_one_line
 def check_sample(model, dmconfig, device):
     """A figure of `model.sample`: one row a class, ten samples a row, guided by dmconfig.omega."""
+    if model is None:
+        raise _told(ValueError("There is no model yet: check_forward trains it, in the section before."))
+    dmconfig = DMConfig.of(dmconfig)
     images = _sample_classes(model.to(device).eval(), dmconfig)
     return _class_figure(images, dmconfig, f"{dmconfig.T} steps of sample, ω = {dmconfig.omega:g}")
 
 
+@in_one_line
 def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
     """Train in full and keep the result in ./save/<exp_name>; an experiment that was interrupted goes on where it stopped.
 
@@ -68,6 +128,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
     if not resume and (folder / "last_checkpoint.pth").exists():
         raise ValueError(f"{folder} holds an experiment already; take another exp_name, delete it, or let it go on with resume=True")
     device = best_device()
+    model, dmconfig = _new_model(dmconfig, device), DMConfig.of(dmconfig)
 
     def picture(model):
         steps = min(EPOCH_STEPS, dmconfig.T)
@@ -78,12 +139,31 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
         )
         return _class_figure(images, dmconfig, f"{steps} steps of DDIM, ω = {dmconfig.omega:g}")
 
-    return experiment.run(_new_model(dmconfig, device), dmconfig, folder, train_loader, test_loader, device, picture)
+    try:
+        return experiment.run(model, dmconfig, folder, train_loader, test_loader, device, picture)
+    except KeyboardInterrupt as error:
+        raise _told(error, _standing(folder, dmconfig)) from None
 
 
+def _standing(folder, dmconfig):
+    """Where an experiment stands that was interrupted."""
+    done = 0
+    if (folder / "last_checkpoint.pth").exists():
+        done = checkpoint.load(folder / "last_checkpoint.pth")["epoch"]
+    return f"Interrupted after {done} of {dmconfig.epochs} epochs, which are kept in {folder}. The same call goes on from there."
+
+
+def _told(error, line=None):
+    """The error, which a notebook shows in one line."""
+    line = line or str(error)
+    error._render_traceback_ = lambda: [line]
+    return error
+
+
+@in_one_line
 def sample_images(config, checkpoint_path):
     """The picture of `check_sample` from a checkpoint, by all T steps: an (H, W, 3) float array in [0, 1]."""
-    return display.grid(_sample_classes(load_model(checkpoint_path), config), columns=10)
+    return display.grid(_sample_classes(load_model(checkpoint_path), DMConfig.of(config)), columns=10)
 
 
 def load_model(checkpoint_path=None, device=None):
@@ -97,18 +177,14 @@ def load_model(checkpoint_path=None, device=None):
     device = device or best_device()
     path = Path(checkpoint_path or shipped.DIGITS)
     state = (shipped if path.suffix == ".safetensors" else checkpoint).load(path, device)
-    foreign = checkpoint.CheckpointError(f"{path} holds the weights of another network than ResUNet.py's")
-    if "dmconfig" not in state:  # the judge's
-        raise foreign
-    model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).to(device, memory_format=torch.channels_last)
-    try:
-        model.load_state_dict(state["model_state_dict"])
-    except RuntimeError as error:
-        raise foreign from error
+    settings = state.get("dmconfig", {})  # the judge's weights have none, and do not fit
+    model = ConditionalDDPM(DMConfig.from_dict(settings)).to(device, memory_format=torch.channels_last)
+    checkpoint.fill(model, state["model_state_dict"], path)
     return model.eval()
 
 
 def _new_model(dmconfig, device):
+    """A model of dmconfig, handed as it is: a class of an earlier edition knows the config of that edition."""
     from DDPM import ConditionalDDPM
 
     return training.initialised(ConditionalDDPM, dmconfig, device)
@@ -118,8 +194,9 @@ def _ten_of_each(dmconfig):
     return torch.arange(dmconfig.num_classes).repeat_interleave(10)  # (10 num_classes,)
 
 
+@torch.no_grad()
 def _sample_classes(model, dmconfig):
-    return model.sample(_ten_of_each(dmconfig).to(next(model.parameters()).device), dmconfig.omega)
+    return samplers.finite(model.sample(_ten_of_each(dmconfig).to(next(model.parameters()).device), dmconfig.omega))
 
 
 def _class_figure(images, dmconfig, title):

@@ -5,12 +5,17 @@ import csv
 import io
 import os
 import pickle
+import warnings
 import zipfile
 from pathlib import Path
 
 import torch
 
+from config import DMConfig
+
 KEYS = ("epoch", "model_state_dict", "optimizer_state_dict", "dmconfig")
+WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DataParallel put into the names of weights
+POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that Git LFS has not fetched
 
 
 class CheckpointError(Exception):
@@ -32,7 +37,12 @@ def save(path, checkpoint):
 
 
 def load(path, device="cpu", keys=KEYS):
-    """The dict in `path`, its tensors on `device`. Raises CheckpointError for a file that is damaged, runs code or lacks a key."""
+    """The dict in `path`, its tensors on `device`.
+
+    Raises CheckpointError for a file that is damaged, runs code or lacks a key, for weights that are not finite, and for settings
+    that DMConfig refuses.
+    """
+    refuse_pointer(path)
     try:
         if zipfile.is_zipfile(path):  # torch writes a checksum for each tensor, but does not look at it
             with zipfile.ZipFile(path) as archive:
@@ -53,7 +63,57 @@ def load(path, device="cpu", keys=KEYS):
     missing = [key for key in keys if not isinstance(checkpoint, dict) or key not in checkpoint]
     if missing:
         raise CheckpointError(f"{path} is no checkpoint of this course, or not the one that is wanted here: it lacks {', '.join(missing)}")
-    return checkpoint
+    return checked(checkpoint, path)
+
+
+def checked(state, path):
+    """`state`, read from `path`, as it is. Raises CheckpointError for weights that are not finite and settings that DMConfig refuses."""
+    for key in ("model_state_dict", "raw_model_state_dict"):
+        weights = state.get(key, {})
+        if not isinstance(weights, dict):
+            raise CheckpointError(f"{path} is no checkpoint of this course: its {key} is {type(weights).__name__}, not a dict of tensors")
+        for name, weight in weights.items():
+            if torch.is_tensor(weight) and not weight.isfinite().all():
+                raise CheckpointError(
+                    f"{path} holds weights that are not finite, the first in {name}: the training that wrote it had failed. "
+                    "Take an earlier checkpoint, or train again with a smaller learning_rate"
+                )
+    if "dmconfig" in state:
+        try:
+            DMConfig.from_dict(state["dmconfig"])
+        except (TypeError, ValueError) as error:
+            raise CheckpointError(f"{path} holds settings that do not fit here: {error}") from error
+    return state
+
+
+def refuse_pointer(path, error=CheckpointError):
+    """Raise `error` where `path` is what Git LFS leaves in place of a file until it is fetched."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # whoever reads it next says what is wrong with it
+        if file.read(len(POINTER)) == POINTER:
+            raise error(f"{path} is a Git LFS pointer, not the file that it stands for; run `git lfs pull`, or copy the file itself there")
+
+
+def fill(model, weights, path):
+    """Load `weights`, read from `path`, into `model`, all of them; with a warning where they carry the names of WRAPPERS.
+
+    Raises CheckpointError where they are another network's.
+    """
+    own = {_unwrapped(name): name for name in model.state_dict()}
+    named = {own.get(_unwrapped(name), name): weight for name, weight in weights.items()}
+    foreign = CheckpointError(f"{path} holds the weights of another network than ResUNet.py's")
+    if named.keys() != set(own.values()):
+        raise foreign
+    try:
+        model.load_state_dict(named)
+    except RuntimeError as error:  # other shapes
+        raise foreign from error
+    if any(name != _unwrapped(name) for name in weights.keys() - named.keys()):
+        warnings.warn(f"{path} was saved from a compiled or parallel model; its weights are read without the wrapper's names", stacklevel=3)
+
+
+def _unwrapped(name):
+    """The name of a weight without those of WRAPPERS, wherever they stand."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def write_bytes(path, content):

@@ -9,6 +9,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from filelock import FileLock, Timeout
 
+from config import DMConfig
 from lab import checkpoint, display
 from lab.training import Trainer, TrainingError, accelerator, placed, seeded
 
@@ -16,12 +17,13 @@ from lab.training import Trainer, TrainingError, accelerator, placed, seeded
 def run(model, dmconfig, folder, train_loader, test_loader, device, picture, reporter=None):
     """Train `model` for dmconfig.epochs, everything that is worth keeping in `folder`; go on where an earlier run stopped.
 
-    picture(model) is a figure of samples, drawn with the averaged model after each epoch. Returns the history, a dict an
-    epoch. Random numbers depend on dmconfig.seed and the epoch alone, so a run that is killed and continued ends
-    with the same weights, on a CPU to the bit. Raises ValueError where `folder` holds a run with other settings, and
-    TrainingError where another process trains there, the disk has no room, or a loss is not finite.
+    dmconfig: whatever DMConfig.of takes. picture(model) is a figure of samples, drawn with the averaged model after each epoch.
+    Returns the history, a dict an epoch. Random numbers depend on dmconfig.seed and the epoch alone, so a run that is killed and
+    continued ends with the same weights, on a CPU to the bit. Raises ValueError where `folder` holds a run with other settings,
+    TrainingError where another process trains there, the disk has no room, or a loss is not finite, and CheckpointError for a
+    last_checkpoint.pth that cannot be read.
     """
-    processes = accelerator()
+    dmconfig, processes = DMConfig.of(dmconfig), accelerator()
     main = processes.is_main_process  # of several, the one that writes, prints and draws
     rest = len(train_loader.dataset) % dmconfig.batch_size
     if 0 < rest < processes.num_processes:
@@ -149,7 +151,7 @@ def _resume(trainer, path, data, reporter):
     if not path.exists():
         return []
     state = checkpoint.load(path, trainer.device, (*checkpoint.KEYS, "history", "data", *trainer.state_dict()))
-    settings = type(trainer.dmconfig).from_dict(state["dmconfig"]).to_dict()  # one that is younger than the run has its default
+    settings = DMConfig.from_dict(state["dmconfig"]).to_dict()  # one that is younger than the run has its default
     then = {**settings, "data": state["data"], "steps an epoch": state["step"] // state["epoch"]}
     now = {**trainer.dmconfig.to_dict(), "data": data, "steps an epoch": trainer.steps}
     differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in now if now[key] != then[key]]
@@ -157,7 +159,7 @@ def _resume(trainer, path, data, reporter):
         raise ValueError(
             f"{path.parent} holds a run with other settings: {'; '.join(differing)}. Take another experiment name, or delete that folder"
         )
-    trainer.load_state_dict(state)
+    trainer.load_state_dict(state, path)
     for row in state["history"]:
         reporter.line(f"epoch {row['epoch']}/{trainer.dmconfig.epochs}")
         reporter.line(_result(row))

@@ -8,7 +8,7 @@ from numbers import Real
 import torch
 import torch.nn.functional as F
 
-from config import MEAN, STD, is_finite
+from config import MEAN, STD, DMConfig, is_finite
 from lab.halves import shared, twice
 from lab.precision import autocast
 
@@ -50,14 +50,25 @@ def trajectory(
     generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the
     network (`_started`), which takes images to be scaled as the course does. Raises ValueError for anything else, before any work.
     """
-    clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
+    clip = DMConfig.of(model.dmconfig).schedule == "cosine" if clip is None else clip
     _check(model, labels, omega, method, steps, eta, guidance_interval, clip, x_T)
     return _trajectory(model, labels, omega, method, steps, 1.0 if method == "ddpm" else eta, guidance_interval, clip, generator, x_T)
 
 
 def pixels(x):
-    """What a person sees of images of the process: (B, C, H, W) in [0, 1]."""
-    return (x * STD + MEAN).clamp(0, 1)
+    """What a person sees of images of the process: (B, C, H, W) in [0, 1]. Raises ValueError where these are not finite."""
+    return (finite(x) * STD + MEAN).clamp(0, 1)
+
+
+def finite(images):
+    """`images` as they are. Raises ValueError where they hold NaN or infinity."""
+    bad = int((~images.isfinite()).sum())
+    if bad:
+        raise ValueError(
+            f"{bad:,} of the images' {images.numel():,} values are not finite: the network's answers grew out of bounds. "
+            "Try an omega nearer to 0, precision='float32', a flatter schedule, or other weights"
+        )
+    return images
 
 
 @contextlib.contextmanager
@@ -73,11 +84,11 @@ def evaluating(network):
 
 
 def _trajectory(model, labels, omega, method, steps, eta, guidance_interval, clip, generator, x_T):
-    config, device = model.dmconfig, next(model.network.parameters()).device
+    config, device = DMConfig.of(model.dmconfig), next(model.network.parameters()).device
     c = F.one_hot(labels.long(), config.num_classes).to(device, torch.float32)  # (B, num_classes)
     times, alpha_bar = _times(model, steps, device)
     low, high = guidance_interval or (0, math.inf)
-    levels = ((1 - alpha_bar) / alpha_bar).sqrt().tolist()  # sigma of each time: one wait for the device, before the loop
+    levels = ((1 - alpha_bar) / alpha_bar).sqrt()  # sigma / alpha of each time
     predict = _predictor(model, c, clip)
     shape = (len(c), config.num_channels, *config.input_dim)
 
@@ -91,7 +102,7 @@ def _trajectory(model, labels, omega, method, steps, eta, guidance_interval, cli
             return solver.step(eps, solver.timesteps[i], x, **more).prev_sample, x_0
         return _ddim_step(eps, x_0, alpha_bar[i], alpha_bar[i + 1], eta, noise), x_0
 
-    solver = None if method in ("ddpm", "ddim") else _solver(model, method, steps, device)
+    solver = None if method in ("ddpm", "ddim") else _solver(method, times, levels, device)
     x = _started(model, predict, omega, alpha_bar[0], noise) if x_T is None else x_T.to(device)
     yield Step(config.T, x, x)
     for i in range(steps):
@@ -117,22 +128,26 @@ def timesteps(T, steps):
 
 
 def _times(model, steps, device):
-    """`steps` times from T downwards, evenly, and the alpha_bar of each and of the clean image: a list and (steps + 1,)."""
+    """`steps` times from T downwards, evenly, and the alpha_bar of each and of the clean image: a list and (steps + 1,).
+
+    alpha_bar is float64, as 1 - alpha_bar cancels digits near t = 1, and on the CPU: nothing waits for the device.
+    """
     times = timesteps(model.dmconfig.T, steps)
-    alpha_bar = model.scheduler(torch.tensor(times, device=device))["alpha_t_bar"].reshape(-1)
-    return times, torch.cat([alpha_bar, alpha_bar.new_ones(1)])
+    beta = model.scheduler(torch.arange(1, model.dmconfig.T + 1, device=device))["beta_t"]  # t stands at t - 1
+    alpha_bar = (1 - beta.reshape(-1).cpu().double()).cumprod(0)
+    return times, torch.cat([alpha_bar[torch.tensor(times) - 1], alpha_bar.new_ones(1)])
 
 
 def _predictor(model, c, clip):
     """A function of (x_t, t, alpha_bar_t, omega) that gives the guided noise and the x_0 it implies, (B, C, H, W) each."""
-    config = model.dmconfig
+    config = DMConfig.of(model.dmconfig)
     null = torch.full_like(c, config.condition_mask_value)
 
     def predict(x, t, alpha_bar, omega):
         asked = [(weight, rows) for weight, rows in ((1 + omega, c), (-omega, null)) if weight != 0]
         weights, rows = zip(*asked)
         n = len(asked)
-        with autocast(x.device, getattr(config, "precision", "auto")):
+        with autocast(x.device, config.precision):
             time = torch.full((n * len(x), 1, 1, 1), t / config.T, device=x.device)
             halves = model.network(twice(x) if n == 2 else x, time, torch.cat(rows)).float().chunk(n)
         eps = sum(weight * half for weight, half in zip(weights, halves))
@@ -152,22 +167,21 @@ def _ddim_step(eps, x_0, alpha_bar, alpha_bar_next, eta, noise):
     return x + sigma * noise() if eta else x
 
 
-def _solver(model, method, steps, device):
-    """diffusers' scheduler for our own betas; its time t - 1 is our t."""
+def _solver(method, times, levels, device):
+    """diffusers' solver over our times and the sigma / alpha of each, `levels`; its time t - 1 is our t."""
     import diffusers
 
-    T = model.dmconfig.T
-    betas = model.scheduler(torch.arange(1, T + 1, device=device))["beta_t"].reshape(-1).cpu().numpy()
     kind = diffusers.UniPCMultistepScheduler if method == "unipc" else diffusers.DPMSolverMultistepScheduler
     more = {"algorithm_type": "sde-dpmsolver++"} if method == "sde" else {}
-    solver = kind(num_train_timesteps=T, trained_betas=betas, timestep_spacing="trailing", final_sigmas_type="zero", **more)
-    solver.set_timesteps(steps, device=device)
+    solver = kind(num_train_timesteps=times[0], final_sigmas_type="zero", **more)
+    solver.set_timesteps(len(times))  # then ours take the place of its own: it sums in float32, and may round to one time too many
+    solver.timesteps, solver.sigmas, solver.num_inference_steps = torch.tensor(times, device=device) - 1, levels.float(), len(times)
     solver.set_begin_index(0)  # or it looks up each step's index, and waits for the device
     return solver
 
 
 def _check(model, labels, omega, method, steps, eta, guidance_interval, clip, x_T):
-    config = model.dmconfig
+    config = DMConfig.of(model.dmconfig)
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= config.T:

@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from lab.checkpoint import CheckpointError
+from lab.checkpoint import CheckpointError, checked, refuse_pointer
 
 DIGITS = Path(__file__).parent / "weights" / "digits.safetensors"  # the default network
 PAIRS = DIGITS.with_name("pairs.safetensors")                      # two digits side by side: explorations/two_digits
@@ -23,7 +23,8 @@ def save(path, weights, **about):
 
 
 def load(path, device="cpu"):
-    """A dict of model_state_dict (float32, on `device`) and what `save` was told. Raises CheckpointError for a file that is none."""
+    """A dict of model_state_dict (float32, on `device`) and what `save` was told. Raises CheckpointError as lab.checkpoint.load does."""
+    refuse_pointer(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
             about = file.metadata()
@@ -36,7 +37,7 @@ def load(path, device="cpu"):
     except (safetensors.SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged or no weights of this course ({type(error).__name__}: {error}); copy it anew") from error
     weights = {name: (t.float() if t.is_floating_point() else t).to(device) for name, t in tensors.items()}
-    return {"model_state_dict": weights, **{key: json.loads(text) for key, text in about.items()}}
+    return checked({"model_state_dict": weights, **{key: json.loads(text) for key, text in about.items()}}, path)
 
 
 def _digest(tensors, about):

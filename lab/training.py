@@ -10,6 +10,8 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from config import DMConfig
+from lab import checkpoint
 from lab.precision import autocast, choose
 
 
@@ -20,13 +22,14 @@ class TrainingError(Exception):
 class Trainer:
     """A model with its optimizer, learning rate and averaged weights.
 
-    model(images, labels) is the noise loss. dmconfig: config.DMConfig. steps: optimizer steps an epoch.
+    model(images, labels) is the noise loss. dmconfig: whatever DMConfig.of takes. steps: optimizer steps an epoch.
     `averaged` is the model that one tests and samples with: the moving average of the weights.
     Several processes share each batch, and hold the same weights and statistics after each step.
     """
 
     def __init__(self, model, dmconfig, steps, device):
         self.accelerator = accelerator()
+        dmconfig = DMConfig.of(dmconfig)
         self.dmconfig, self.steps, self.device = dmconfig, steps, torch.device(device)
         self.step = 0  # optimizer steps done
         self.model = model.to(self.device, memory_format=torch.channels_last)
@@ -111,17 +114,18 @@ class Trainer:
 
     def state_dict(self):
         return {
-            "model_state_dict": self.averaged.state_dict(),
+            "model_state_dict": _uncompiled(self.averaged.state_dict()),
             "optimizer_state_dict": self.optimizer.state_dict(),
-            "raw_model_state_dict": self.model.state_dict(),
+            "raw_model_state_dict": _uncompiled(self.model.state_dict()),
             "n_averaged": self.ema.n_averaged,
             "step": self.step,
             "scaler": self.scaler.state_dict(),
         }
 
-    def load_state_dict(self, state):
-        self.averaged.load_state_dict(state["model_state_dict"])
-        self.model.load_state_dict(state["raw_model_state_dict"])
+    def load_state_dict(self, state, path="the checkpoint"):
+        """Go on from what `state_dict` gave, read from `path`. Raises lab.checkpoint.CheckpointError for another network's."""
+        checkpoint.fill(self.averaged, state["model_state_dict"], path)
+        checkpoint.fill(self.model, state["raw_model_state_dict"], path)
         self.optimizer.load_state_dict(state["optimizer_state_dict"])
         self.ema.n_averaged.copy_(state["n_averaged"])
         self.step = state["step"]
@@ -161,9 +165,14 @@ def rate(dmconfig, step, steps):
 
 
 def initialised(make, dmconfig, device):
-    """The model make(dmconfig), its weights drawn from dmconfig.seed alone."""
-    with seeded(device, dmconfig.seed, "weights"):
+    """The model make(dmconfig), its weights drawn from dmconfig.seed alone. dmconfig: whatever DMConfig.of takes."""
+    with seeded(device, DMConfig.of(dmconfig).seed, "weights"):
         return make(dmconfig)
+
+
+def _uncompiled(weights):
+    """Weights under the names that they have where no part of the model is compiled."""
+    return {name.replace("_orig_mod.", ""): weight for name, weight in weights.items()}
 
 
 def placed(loader, device):

@@ -7,13 +7,14 @@ import random
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import same
+from conftest import same, settings, toy
 
-from lab import checkpoint
+from lab import checkpoint, shipped, training
 
 HERE = Path(__file__).parent
 STATE = {
@@ -125,6 +126,90 @@ def test_another_file_of_torch_is_refused(path, content):
     torch.save(content, path)
     with pytest.raises(checkpoint.CheckpointError, match="no checkpoint of this course"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@pytest.mark.parametrize("key", ["model_state_dict", "raw_model_state_dict"])
+def test_weights_that_are_not_finite_are_refused(path, key, value):
+    weights = {"count": torch.tensor(7), "late": torch.tensor([0.5, value]).bfloat16()}
+    checkpoint.save(path, {**STATE, key: weights})
+    with pytest.raises(checkpoint.CheckpointError, match="last.pth holds weights that are not finite, the first in late.*smaller learning_rate"):
+        checkpoint.load(path)
+    shipped.save(path.with_name("digits.safetensors"), weights)
+    with pytest.raises(checkpoint.CheckpointError, match="digits.safetensors holds weights that are not finite, the first in late"):
+        shipped.load(path.with_name("digits.safetensors"))
+
+
+def test_weights_that_are_no_dict_are_refused(path):
+    checkpoint.save(path, {**STATE, "model_state_dict": torch.zeros(3)})
+    with pytest.raises(checkpoint.CheckpointError, match="last.pth .*its model_state_dict is Tensor"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("settings, words", [({"width": 64}, "unknown setting 'width'"), ({"T": 0}, "T = 0; allowed"), ([1], "unknown"), (3, "")])
+def test_settings_that_do_not_fit_name_the_file(path, settings, words):
+    checkpoint.save(path, {**STATE, "dmconfig": settings})
+    with pytest.raises(checkpoint.CheckpointError, match=f"last.pth holds settings that do not fit here: .*{words}"):
+        checkpoint.load(path)
+    shipped.save(path.with_name("digits.safetensors"), STATE["model_state_dict"], dmconfig=settings)
+    with pytest.raises(checkpoint.CheckpointError, match=f"digits.safetensors holds settings that do not fit here: .*{words}"):
+        shipped.load(path.with_name("digits.safetensors"))
+
+
+@pytest.mark.parametrize("load", [checkpoint.load, shipped.load])
+def test_a_git_lfs_pointer_is_called_one(path, load):
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 47040016\n")
+    with pytest.raises(checkpoint.CheckpointError, match="last.pth is a Git LFS pointer.*git lfs pull"):
+        load(path)
+
+
+WRAPPED = {
+    "compiled": lambda name: f"_orig_mod.{name}",
+    "a part compiled": lambda name: name.replace("network.", "network._orig_mod.", 1),
+    "parallel": lambda name: f"module.{name}",
+    "both": lambda name: f"_orig_mod.module.{name}",
+    "both, the other way": lambda name: f"module._orig_mod.{name}",
+}
+
+
+@pytest.mark.parametrize("rename", WRAPPED.values(), ids=WRAPPED)
+def test_a_compiled_or_parallel_models_weights_are_taken_with_a_word(rename):
+    one, other = (toy(settings(seed=seed)) for seed in (0, 1))
+    with pytest.warns(UserWarning, match="last.pth was saved from a compiled or parallel model"):
+        checkpoint.fill(one, {rename(name): weight for name, weight in other.state_dict().items()}, "last.pth")
+    assert same(dict(one.state_dict()), dict(other.state_dict()))
+
+
+def test_other_weights_are_taken_without_a_word_or_refused():
+    one, other = (toy(settings(seed=seed)) for seed in (0, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checkpoint.fill(one, other.state_dict(), "last.pth")
+        assert same(dict(one.state_dict()), dict(other.state_dict()))
+        few = dict(list(other.state_dict().items())[:-1])
+        for weights in (few, {name: weight[..., None] for name, weight in other.state_dict().items()}):
+            with pytest.raises(checkpoint.CheckpointError, match="last.pth holds the weights of another network than ResUNet.py's"):
+                checkpoint.fill(one, weights, "last.pth")
+        for change in (lambda name: f"ema.{name}", lambda name: name.replace("0.weight", "9.weight"), lambda name: f"module.{name}.module.x"):
+            with pytest.raises(checkpoint.CheckpointError, match="last.pth holds the weights of another network"):
+                checkpoint.fill(one, {change(name): weight for name, weight in other.state_dict().items()}, "last.pth")
+
+
+def test_a_run_of_a_compiled_network_is_saved_without_its_prefix_and_goes_on(tmp_path):
+    def compiled(dmconfig):
+        model = toy(dmconfig)
+        model.network = torch.compile(model.network, backend="eager")
+        return model
+
+    trainer, plain = (training.Trainer(make(settings()), settings(), 4, "cpu") for make in (compiled, toy))
+    state = trainer.state_dict()
+    assert same(state["model_state_dict"], plain.state_dict()["model_state_dict"])
+    assert same(state["raw_model_state_dict"], plain.state_dict()["raw_model_state_dict"])
+    again = training.Trainer(compiled(settings(seed=1)), settings(), 4, "cpu")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again.load_state_dict(state, "last.pth")
+    assert same(again.state_dict()["model_state_dict"], state["model_state_dict"])
 
 
 def test_no_file_and_a_folder_are_refused(tmp_path):

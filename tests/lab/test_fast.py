@@ -1,6 +1,7 @@
 """lab.samplers against diffusers, step by step under the same noise, and against what a stub's answers imply."""
 
 import math
+from types import SimpleNamespace
 
 import diffusers
 import pytest
@@ -30,11 +31,12 @@ class Answers(nn.Module):
 class Model:
     """What lab asks of a model, without ResUNet.py and DDPM.py."""
 
-    def __init__(self):
-        self.dmconfig, self.network = DMConfig(T=T, beta_1=1e-3, beta_T=0.2, input_dim=(4, 4), precision="float32"), Answers()
+    def __init__(self, T=T, beta_1=1e-3, beta_T=0.2):
+        self.dmconfig = DMConfig(T=T, beta_1=beta_1, beta_T=beta_T, input_dim=(4, 4), precision="float32")
+        self.network = Answers()
 
     def scheduler(self, t):
-        beta = torch.linspace(1e-3, 0.2, T, dtype=torch.float64)
+        beta = torch.linspace(self.dmconfig.beta_1, self.dmconfig.beta_T, self.dmconfig.T, dtype=torch.float64)
         at = t.reshape(-1) - 1
         values = {"beta_t": beta[at], "alpha_t_bar": (1 - beta).cumprod(0)[at]}
         return {name: value.float().view(-1, 1, 1, 1) for name, value in values.items()}
@@ -196,6 +198,41 @@ def test_pixels_seed_and_mode():
     assert torch.equal(a, b) and not torch.allclose(a, c)
     assert a.shape == (10, 1, 4, 4) and 0 <= a.min() and a.max() <= 1 and model.network.training and not a.requires_grad
     torch.testing.assert_close(samplers.pixels(torch.tensor([-10.0, 0.0, 1.0, 10.0])), torch.tensor([0, MEAN, MEAN + STD, 1]))
+
+
+@pytest.mark.parametrize("method", samplers.METHODS)
+@pytest.mark.parametrize("schedule", [dict(T=10, beta_1=1e-8), dict(T=3, beta_1=1e-12, beta_T=1e-12), dict(T=1), dict(T=9, beta_1=0.999, beta_T=0.999)])
+def test_gentle_and_steep_schedules_give_images(method, schedule):
+    """1 - 1e-8 is 1 in float32, and alpha_bar goes down to 1e-27."""
+    model = Model(**schedule)
+    for steps in {1, 2, model.dmconfig.T} - ({2} if model.dmconfig.T == 1 else set()):
+        images = samplers.sample(model, LABELS, 2.0, method=method, steps=steps, generator=seeded(0))
+        assert images.dtype == torch.float32 and images.shape == (10, 1, 4, 4) and images.isfinite().all()
+
+
+def test_levels_are_those_of_float64():
+    times, alpha_bar = samplers._times(Model(T=10, beta_1=1e-8), 10, "cpu")
+    exact = (1 - torch.linspace(1e-8, 0.2, 10, dtype=torch.float64)).cumprod(0).flip(0)
+    assert times == list(range(10, 0, -1)) and alpha_bar.dtype == torch.float64 and alpha_bar[-1] == 1
+    torch.testing.assert_close(1 - alpha_bar[:-1], 1 - exact, rtol=1e-6, atol=0)  # beta is float32
+
+
+def test_images_that_are_not_finite_are_an_error():
+    model = Model()
+    model.network.slope.data.fill_(math.nan)
+    for method in samplers.METHODS:
+        with pytest.raises(ValueError, match="160 of the images' 160 values are not finite.*float32"):
+            samplers.sample(model, LABELS, 2.0, method=method, steps=4)
+    with pytest.raises(ValueError, match="1 of the images' 2 values"):
+        samplers.pixels(torch.tensor([0.0, math.inf]))
+    assert torch.equal(samplers.finite(X_T), X_T)
+
+
+def test_a_model_with_a_config_of_an_earlier_edition():
+    model, ours = Model(), Model()
+    model.dmconfig = SimpleNamespace(T=T, input_dim=4, num_channels=1, num_classes=10, condition_mask_value=-1, beta_1=1e-3, beta_T=0.2)
+    one, other = (samplers.sample(m, LABELS, 2.0, method="ddim", steps=8, generator=seeded(0)) for m in (model, ours))
+    torch.testing.assert_close(one, other, rtol=0, atol=0.1)  # its precision is this machine's
 
 
 @pytest.mark.parametrize(
