@@ -3,6 +3,7 @@
 import contextlib
 import copy
 import errno
+import gzip
 import hashlib
 import http.client
 import os
@@ -10,6 +11,7 @@ import shutil
 import socket
 import tempfile
 import warnings
+import zlib
 from numbers import Integral
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
 from config import MEAN, STD
+from lab.checkpoint import refuse_pointer, write_bytes
 
 # SHA-256 of the four files of MNIST as they are distributed, unpacked (LeCun, Cortes, Burges).
 MNIST_FILES = {
@@ -31,6 +34,7 @@ MNIST_FILES = {
 CONNECT_SECONDS = 10  # a network that swallows packets must not hold a student up
 KEPT_BYTES = 2 << 30  # a transformed set that is larger stays where it is, and is transformed batch by batch
 NORMALISED = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])  # what the process works on
+UNREACHED = (RuntimeError, OSError, EOFError, http.client.HTTPException)  # how a download by torchvision fails
 _stand_ins = set()    # folders that could not be filled: asked once a process, so that train and test set are of one kind
 
 
@@ -39,14 +43,27 @@ class DataError(Exception):
 
 
 class MNIST(datasets.MNIST):
-    """torchvision's MNIST, always from its four raw files."""
+    """torchvision's MNIST, always from its four raw files, which any of its mirrors may give."""
 
     def _check_legacy_exist(self):
         return False  # else processed/*.pt of an old torchvision, which nobody has verified, is served in their place
 
+    def download(self):
+        """From one mirror after the other, until all files are there: where the first stalls, torchvision asks no second."""
+        mirrors, failed = self.mirrors, []
+        for mirror in mirrors:
+            self.mirrors = [mirror]
+            try:
+                return super().download()
+            except UNREACHED as error:
+                if _is_full(error):
+                    raise
+                failed.append(f"{type(error).__name__}: {error}")
+        raise RuntimeError("; ".join(failed))
+
 
 def mnist(transform=None, dir="./data", train=True):
-    """MNIST as a torchvision data set: from $MNIST_DIR where that is set, else from `dir`, downloaded where it must.
+    """MNIST as a torchvision data set: from $MNIST_DIR where that is set, else from `dir`, unpacked or downloaded where it must.
 
     Where it is neither there nor to be had, scikit-learn's 1,797 digits stand in, with one warning.
     Raises DataError for a file whose content is not MNIST's.
@@ -180,6 +197,9 @@ def _whole(name, kind, dir, inside, files, method):
     named = os.environ.get(variable)
     root = Path(named or dir).expanduser().absolute()
     folder = root / inside
+    otherwise = "" if named else ", or delete it to have it downloaded again"
+    for file, digest in files.items():
+        _unpack(folder / file, method, digest, otherwise)
     missing = [file for file in files if not (folder / file).is_file()]
     if missing and named:
         raise DataError(f"{variable} = {root} lacks {inside}/{missing[0]}; point it at the folder that holds {inside}, or unset it")
@@ -196,8 +216,20 @@ def _whole(name, kind, dir, inside, files, method):
     if folder in _stand_ins and missing:
         return None
     for file, digest in files.items():
-        _verify(folder / file, method, digest, "" if named else ", or delete it to have it downloaded again")
+        _verify(folder / file, method, digest, otherwise)
     return root
+
+
+def _unpack(path, method, digest, otherwise):
+    """Make the file `path` of the .gz beside it, where only that is there; verified first."""
+    packed = path.with_name(f"{path.name}.gz")
+    if path.is_file() or not packed.is_file():
+        return
+    content = _verify(packed, method, digest, otherwise, gzip.decompress)
+    try:
+        write_bytes(path, content)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error}; unpack {packed.name} there, or make room") from error
 
 
 def _download(kind, root, inside, files):
@@ -214,8 +246,8 @@ def _download(kind, root, inside, files):
         try:
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
                 kind(partial, download=True)
-        except (RuntimeError, OSError, EOFError, http.client.HTTPException) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # the disk is full: no matter of the network
+        except UNREACHED as error:
+            if _is_full(error):  # no matter of the network
                 raise DataError(unwritable % error) from error
             return " ".join(f"{type(error).__name__}: {error}".split())
         try:
@@ -229,10 +261,17 @@ def _download(kind, root, inside, files):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _verify(path, method, digest, otherwise):
+def _is_full(error):
+    """Whether an error is the disk's, which has no room."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _verify(path, method, digest, otherwise, read=lambda content: content):
+    """What `read` makes of the content of `path`; DataError where that has another digest."""
+    refuse_pointer(path, DataError)
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        content = read(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}; copy a good one there{otherwise}") from error
     found = hashlib.new(method, content).hexdigest()
     if found != digest:
@@ -240,3 +279,4 @@ def _verify(path, method, digest, otherwise):
             f"{path} is damaged: {len(content):,} bytes with {method} {found[:12]}…, expected {digest[:12]}…; "
             f"copy a good one there{otherwise}"
         )
+    return content

@@ -8,6 +8,7 @@ import pickle
 import random
 import socketserver
 import threading
+import time
 import warnings
 from http.server import BaseHTTPRequestHandler
 
@@ -134,12 +135,12 @@ def test_a_home_folder_and_a_plain_string_will_do(small_mnist, tmp_path, monkeyp
 
 
 class Mirror(socketserver.ThreadingTCPServer):
-    """An HTTP server on this machine: {name: (bytes, how many of them are sent before it hangs up)}."""
+    """An HTTP server on this machine: {name: (bytes, how many of them are sent before it hangs up)}; a `patience` it stalls for before."""
 
     daemon_threads = allow_reuse_address = True
 
     def __init__(self):
-        self.files, self.asked = {}, []
+        self.files, self.asked, self.patience = {}, [], 0
         super().__init__(("127.0.0.1", 0), _Answer)
         self.url = f"http://127.0.0.1:{self.server_address[1]}/"
 
@@ -155,21 +156,32 @@ class _Answer(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content[:sent])
+        self.wfile.flush()
+        if sent is not None:
+            time.sleep(self.server.patience)
 
     def log_message(self, *words):
         pass
 
 
 @pytest.fixture
-def mirror(small_mnist, monkeypatch):
-    """A mirror of the small MNIST, and the only one that is known."""
-    server = Mirror()
-    server.files = {f"{name}.gz": (gzip.compress(content, mtime=0), None) for name, content in small_mnist.items()}
-    monkeypatch.setattr(data.MNIST, "mirrors", [server.url])
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+def mirrors(small_mnist, monkeypatch):
+    """Two mirrors of the small MNIST, and the only ones that are known."""
+    servers = [Mirror(), Mirror()]
+    for server in servers:
+        server.files = {f"{name}.gz": (gzip.compress(content, mtime=0), None) for name, content in small_mnist.items()}
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr(data.MNIST, "mirrors", [server.url for server in servers])
+    yield servers
+    for server in servers:
+        hang_up(server)
+
+
+@pytest.fixture
+def mirror(mirrors, monkeypatch):
+    """The first of them, and the only one that is known."""
+    monkeypatch.setattr(data.MNIST, "mirrors", [mirrors[0].url])
+    return mirrors[0]
 
 
 def test_a_download_leaves_whole_files_and_no_others(mirror, small_mnist, tmp_path, capsys):
@@ -198,6 +210,11 @@ def hang_up(mirror):
     mirror.server_close()
 
 
+def stall(mirror):
+    break_off(mirror)
+    mirror.patience = 2
+
+
 @pytest.mark.parametrize("spoil", [break_off, other_content, hang_up])
 def test_a_failed_download_leaves_nothing_and_says_once_what_stands_in(mirror, tmp_path, spoil):
     spoil(mirror)
@@ -210,6 +227,61 @@ def test_a_failed_download_leaves_nothing_and_says_once_what_stands_in(mirror, t
     assert "RuntimeError" in message or "URLError" in message       # why,
     assert str(tmp_path / "MNIST" / "raw") in message and "t10k-labels-idx1-ubyte" in message and "MNIST_DIR" in message  # what to do
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.parametrize("spoil", [break_off, stall])
+def test_where_the_first_mirror_fails_the_second_is_asked(mirrors, small_mnist, tmp_path, monkeypatch, spoil):
+    monkeypatch.setattr(data, "CONNECT_SECONDS", 0.3)
+    spoil(mirrors[0])
+    assert np.array_equal(data.mnist(dir=tmp_path).data.numpy(), pixels_of(small_mnist, "train"))
+    assert {p.name: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == small_mnist
+    assert mirrors[0].asked and mirrors[1].asked
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_packed_files_are_unpacked(small_mnist, tmp_path, monkeypatch, named):
+    """As torchvision leaves them, or as they lie on a stick, and without a network."""
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in small_mnist.items()}
+    folder = put(tmp_path / "there", packed) / "MNIST" / "raw"
+    if named:
+        monkeypatch.setenv("MNIST_DIR", str(tmp_path / "there"))
+    assert np.array_equal(data.mnist(dir=tmp_path / "there").data.numpy(), pixels_of(small_mnist, "train"))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {**small_mnist, **packed}
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda content: gzip.compress(content[:-1]), lambda content: gzip.compress(content)[:-9], lambda content: b"<html>",
+    lambda content: gzip.compress(content)[:20] + b"0000" + gzip.compress(content)[24:],
+])  # fmt: skip
+@pytest.mark.parametrize("named", [True, False])
+def test_a_damaged_packed_file_is_named(small_mnist, tmp_path, monkeypatch, change, named):
+    packed = {f"{name}.gz": gzip.compress(content) for name, content in small_mnist.items()}
+    bad = "train-labels-idx1-ubyte.gz"
+    folder = put(tmp_path, {**packed, bad: change(small_mnist[bad[:-3]])}) / "MNIST" / "raw"
+    if named:
+        monkeypatch.setenv("MNIST_DIR", str(tmp_path))
+    with pytest.raises(data.DataError, match=f"{bad} .*copy a good one there") as error:
+        data.mnist(dir=tmp_path)
+    assert ("or delete it" in str(error.value)) != named and not (folder / bad[:-3]).exists()
+
+
+def test_a_folder_where_packed_files_cannot_be_unpacked(small_mnist, tmp_path, monkeypatch):
+    def full(*anything):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    put(tmp_path, {f"{name}.gz": gzip.compress(content) for name, content in small_mnist.items()})
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(data.DataError, match="train-images-idx3-ubyte cannot be written.*Read-only.*unpack"):
+        data.mnist(dir=tmp_path)
+
+
+@pytest.mark.parametrize("packed", ["", ".gz"])
+def test_a_git_lfs_pointer_is_called_one(small_mnist, tmp_path, packed):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 47040016\n"
+    put(tmp_path, {f"{name}{packed}": pointer for name in small_mnist})
+    with pytest.raises(data.DataError, match=f"train-images-idx3-ubyte{packed} is a Git LFS pointer.*git lfs pull"):
+        data.mnist(dir=tmp_path)
 
 
 def test_files_that_come_later_are_served(mirror, small_mnist, tmp_path):
