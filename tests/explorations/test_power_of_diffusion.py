@@ -256,6 +256,6 @@ def test_sixteen_digits_in_ten_seconds(digits, request):
         assert time.process_time() - started < 10, name
 
 
-@pytest.mark.slow
-def test_a_six_that_is_a_nine(digits):
-    assert on.both_ways(digits, on.anagrams(digits, (6, 9), 200, guidance=7.0, steps=20), (6, 9)).float().mean() >= 0.95
+@pytest.mark.parametrize("count", [pytest.param(40, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.nightly)])
+def test_a_six_that_is_a_nine(digits, count):
+    assert on.both_ways(digits, on.anagrams(digits, (6, 9), count, guidance=7.0, steps=20), (6, 9)).float().mean() >= 0.95

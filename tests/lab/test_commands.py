@@ -1,6 +1,7 @@
 """python -m lab, and the weights that ship."""
 
 import csv
+import functools
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from torchvision import transforms
 
 from config import MEAN, STD, DMConfig
-from lab import checkpoint, judge, samplers, shipped, writing
+from lab import checkpoint, data, judge, samplers, shipped, writing
 from lab.__main__ import MODELS, main
 from lab.checkpoint import CheckpointError
 from lab.training import seeded
@@ -101,6 +102,7 @@ def test_bad_input_is_a_line_that_says_so(trained, arguments, word):
     assert word in str(stop.value) and not list(trained.parent.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_row_for_each_setting_and_a_figure(trained, real_mnist, capsys):
     base = ["evaluate", "--checkpoint", str(trained), "--samples", "100", "--method", "ddim", "--out", "q.png"]
     main([*base, "--omega", "0", "2", "--steps", "1", "2", "--seeds", "2"])
@@ -134,6 +136,7 @@ def test_a_judge_that_reads_badly_is_not_kept(monkeypatch, real_mnist, tmp_path)
 
     monkeypatch.setattr(shipped, "JUDGE", tmp_path / "judge.safetensors")
     monkeypatch.setattr(judge, "train", lambda *anything: judge.Judge().eval())
+    monkeypatch.setattr(data, "loader", functools.partial(data.loader, limit=500))
     with pytest.raises(SystemExit, match="not kept"):
         main(["judge"])
     assert not (tmp_path / "judge.safetensors").exists()
@@ -170,6 +173,7 @@ def test_the_weights_that_ship_are_a_trained_default_model():
     assert weights["record"]["epoch"] <= 10 and min(row["test_noise_loss"] for row in weights["record"]["history"]) < 0.056
 
 
+@pytest.mark.slow
 def test_pairs_of_the_weights_that_ship_are_read_as_asked_for():
     """Of a model that gets 97 % right, less than 45 of fifty come four times in a thousand; with the halves exchanged, five do."""
     text = "".join(f"{number:02d}" for number in range(0, 100, 2))
@@ -179,6 +183,7 @@ def test_pairs_of_the_weights_that_ship_are_read_as_asked_for():
     assert right.sum() >= 45
 
 
+@pytest.mark.slow
 def test_the_weights_that_ship_know_real_digits(real_mnist):
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])
     loader, model = make_dataloader(transform, 500, train=False, limit=1000), load_model(device="cpu")

@@ -67,6 +67,7 @@ def digits(real_mnist):
     return images[rows], labels[rows]
 
 
+@pytest.mark.slow
 def test_real_digits_are_as_good_as_real_digits(digits):
     images, labels = digits
     result = quality.evaluate(images, labels)
@@ -75,6 +76,7 @@ def test_real_digits_are_as_good_as_real_digits(digits):
     assert result["precision"] > 0.8 and result["recall"] > 0.8 and 0.85 < result["spread"] < 1.15
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_digits_shows(digits):
     images, labels = digits
     good = quality.evaluate(images, labels)
@@ -87,6 +89,7 @@ def test_what_is_wrong_with_digits_shows(digits):
     assert alike["recall"] < 0.3 and alike["accuracy"] > 0.95 and alike["spread"] < 0.95
 
 
+@pytest.mark.slow
 def test_the_judge_that_ships_reads_the_test_set(real_mnist):
     images, labels = next(iter(data.loader(data.mnist(transforms.ToTensor(), train=False), 10_000, shuffle=False)))
     accuracy = (judge.read(judge.load(), images)[0] == labels).float().mean().item()
@@ -105,11 +108,11 @@ def test_labels_come_in_the_proportions_of_the_test_set(real_mnist, count):
 
 def test_a_judge_learns():
     """Lines that lie and lines that stand are told apart in a few epochs, wherever they are."""
-    images, labels = torch.zeros(200, 1, 28, 28), torch.arange(200) % 2
-    for i in range(200):
+    images, labels = torch.zeros(60, 1, 28, 28), torch.arange(60) % 2
+    for i in range(60):
         line = images[i, 0].T if labels[i] else images[i, 0]
-        line[4 + i // 10] = 1
-    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), 20)
+        line[4 + i // 3] = 1
+    batches = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), 10)
     model = judge.train(batches, 5, 0, "cpu", display.Reporter(silent=True))
     assert (judge.read(model, images)[0] == labels).all() and not model.training
 
@@ -136,7 +139,7 @@ def test_moved_digits_keep_to_their_bounds():
         assert abs(value.std() - limit / 3**0.5) < limit / 10, "evenly"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_a_start_around_what_the_network_sees_in_noise_brings_digits_closer(real_mnist, capsys):
     """What README says of it, and prints with -s: at ω = 0, 500 digits a way, one seed."""
     model, labels, distance = utils.load_model(), quality.proportional_labels(500), {}

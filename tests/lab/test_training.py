@@ -151,7 +151,7 @@ for kill in range({kills}):
 def survives_kills(whole, tmp_path, kills):
     root = HERE.parent.parent
     script = DIE.format(root=str(root), here=str(HERE), engine=str(root / "lab"), folder=str(tmp_path / "run"), kills=kills)
-    dead = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg"})
+    dead = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"})
     assert dead.returncode == 0, dead.stderr
     for kill in range(kills):
         folder = tmp_path / f"run{kill}"
@@ -161,14 +161,9 @@ def survives_kills(whole, tmp_path, kills):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_killed_run_goes_on_to_the_same_weights(whole, tmp_path):
-    survives_kills(whole, tmp_path, 3)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-def test_a_run_killed_at_many_moments_goes_on_to_the_same_weights(whole, tmp_path):
-    survives_kills(whole, tmp_path, 30)
+@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.nightly)])
+def test_a_killed_run_goes_on_to_the_same_weights(whole, tmp_path, kills):
+    survives_kills(whole, tmp_path, kills)
 
 
 def test_a_finished_run_returns_its_history(whole):
