@@ -54,14 +54,19 @@ def a_record(name="alice", shifted=True, swapped=False, says=(), notes=(), train
 
 
 def grade(submission, *, name=None):
-    """What course.grading.grade is to the class, by what a submission's file "says"; each grading leaves a line in $GRADED."""
+    """What course.grading.grade is to the class, by what a submission's file "says"; each grading leaves a line in $GRADED.
+
+    What says "held" is graded when $GRADED.hold goes away.
+    """
     path = Path(submission)
     says = (path / "says").read_text() if path.is_dir() else "zip"
     with open(os.environ["GRADED"], "a") as log:
         log.write(f"{name}\n")
     with open(os.environ["GRADED"] + ".by", "a") as log:
         log.write(f"{os.getpid()}\n")
-    time.sleep(0.05 if says != "slow" else 0.4)
+    time.sleep(0.05)
+    while says == "held" and os.path.exists(os.environ["GRADED"] + ".hold"):
+        time.sleep(0.02)
     if says == "broken":
         raise RuntimeError("the grader stumbled")
     return a_record(name, "shifted" in says, "swapped" in says, says=(f"received {EVIL}",) if says == "evil" or "shifted" in says else ())

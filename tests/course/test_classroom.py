@@ -61,6 +61,9 @@ def test_a_class(school):
     (folder / "link").symlink_to(folder / "alice")
     (folder / "Ada L_7_assignsubmission_file_").mkdir()
     (folder / "Ada L_7_assignsubmission_file_" / "says").write_text("")
+    classroom._prepare(report)
+    with classroom._alone(report):
+        refused("another grading is writing to", folder, report)
     assert grade_all(folder, report, jobs=2, grade=grade) == []
     names = [*EVERYONE, "dave", "Ada L_7"]
     assert graded(folder) == sorted(names)
@@ -106,6 +109,7 @@ def test_one_that_cannot_be_graded_is_named_and_tried_again(school):
     assert "Not graded" not in (report / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_nobody_can_be_graded(school):
     folder, report = school({"bob": "broken"})
     assert grade_all(folder, report, grade=grade) == ["bob"]
@@ -122,35 +126,55 @@ classroom.grade_all(sys.argv[1], sys.argv[2], 2, grade)
 """
 
 
-def alive(pid):
+def alive(process):
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def within(seconds, true):
+    """Wait until true() holds."""
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, f"not within {seconds} s"
+        time.sleep(0.02)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_at_any_moment_it_goes_on(school, how):
-    names = [f"student_{i}" for i in range(12)]
-    folder, report = school(dict.fromkeys(names, "slow"))
+@pytest.mark.parametrize("when", ["while the workers start", "while they grade"])
+def test_stopped_at_any_moment_it_goes_on(school, how, when):
+    """Three are graded and two held, each by a worker of its own, when the grading is stopped; or none is graded yet."""
+    names = [f"student_{i:02}" for i in range(12)]
+    folder, report = school({name: "held" if i in (3, 4) else "" for i, name in enumerate(names)})
+    log, hold = folder.parent / "graded", folder.parent / "graded.hold"
+    hold.touch()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     process = subprocess.Popen([sys.executable, "-c", RUN, folder, report], env=environment, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 60
-    while len(list((report / "records").glob("*.json"))) < 3 and time.monotonic() < until:
-        time.sleep(0.02)
+
+    def inside():
+        return psutil.Process(process.pid).children(recursive=True)
+
+    def records():
+        return {path.stem for path in (report / "records").glob("*.json")}
+
+    if when == "while they grade":
+        within(600, lambda: log.exists() and log.read_text().count("\n") == 5 and len(records()) == 3)
+        assert len(set((folder.parent / "graded.by").read_text().split())) == 2
+    else:
+        within(600, lambda: len([each for each in inside() if "spawn_main" in " ".join(each.cmdline())]) == 2)
+    workers = inside()
     process.send_signal(how)
-    process.wait(timeout=20)
+    process.wait(timeout=120)
+    hold.unlink()
     started = graded(folder)
     time.sleep(1)
-    assert not (folder.parent / "graded").exists(), "nothing goes on when it is stopped"
-    workers = set(map(int, (folder.parent / "graded.by").read_text().split()))
-    while any(map(alive, workers)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert len(workers) == 2 and not any(map(alive, workers)), "no process is left behind"
-    kept = {path.stem for path in (report / "records").glob("*.json")}
-    assert 3 <= len(kept) < 12 and kept <= set(started)
+    assert not log.exists(), "nothing goes on when it is stopped"
+    within(120, lambda: not any(map(alive, workers)))  # no process is left behind
+    kept = records()
+    assert kept <= set(started) & set(names[:3]) and (len(kept) == 3 or when != "while they grade")
     assert grade_all(folder, report, jobs=2, grade=grade) == []
     assert set(graded(folder)) == set(names) - kept and len(scores(report)) == 12
 
@@ -177,14 +201,6 @@ def test_what_cannot_work_is_refused_before_any_work(school, tmp_path):
     (folder / "Alice.zip").write_bytes(b"")
     refused("alice and Alice.zip would both be called|Alice.zip and alice would both be called", folder, report)
     assert graded(folder) == [] and not report.exists() and (tmp_path / "mine" / "scores.csv").read_text() == "mine"
-
-
-def test_one_grading_a_report(school):
-    folder, report = school({"alice": ""})
-    classroom._prepare(report)
-    with classroom._alone(report):
-        refused("another grading is writing to", folder, report)
-    assert grade_all(folder, report, grade=grade) == []
 
 
 def test_nothing_that_a_student_wrote_runs_in_a_page():
