@@ -1,6 +1,6 @@
 """Submissions that do harm: each keeps what its honest part earned, its record is whole, and nothing outlives it.
 
-The default run takes the quick ones, `pytest -m slow` all.
+The default run takes a quick one, `pytest -m slow` one of each kind, `pytest -m nightly` the rest.
 """
 
 import hashlib
@@ -48,6 +48,8 @@ def scheduler(record):
     return said(next(each for each in record.sections if each.key == "scheduler"))
 
 
+SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
+
 LOOP = "while True: pass"
 FORKS = """
 import os
@@ -78,19 +80,17 @@ raise SystemExit
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "code, words",
     [
-        (LOOP, "takes too long"),
-        (FORKS, "takes too long|memory|processes"),
-        (MEMORY, "more than 4 GB of memory|MemoryError"),
-        (DISK, "No space left|MB of files"),
-        (FLOOD, "takes too long"),
-        (CLOSED, "ended the process"),
-        (LEAVE, "ended the process"),
+        pytest.param(LOOP, "takes too long", marks=NIGHTLY, id="loops"),
+        pytest.param(FORKS, "takes too long|memory|processes", marks=SLOW, id="forks"),
+        pytest.param(MEMORY, "more than 4 GB of memory|MemoryError", marks=SLOW, id="fills memory"),
+        pytest.param(DISK, "No space left|MB of files", marks=SLOW, id="fills the disk"),
+        pytest.param(FLOOD, "takes too long", marks=SLOW, id="floods output"),
+        pytest.param(CLOSED, "ended the process", marks=NIGHTLY, id="closes everything"),
+        pytest.param(LEAVE, "ended the process", marks=SLOW, id="os._exit"),
     ],
-    ids=["loops", "forks", "fills memory", "fills the disk", "floods output", "closes everything", "os._exit"],
 )
 def test_harm_in_one_method_costs_that_section_only(tmp_path, code, words):
     found, record = harm(tmp_path, in_scheduler(code))
@@ -98,8 +98,14 @@ def test_harm_in_one_method_costs_that_section_only(tmp_path, code, words):
     assert sum(map(len, record.notes)) < 1000
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("code, words", [(LOOP, "takes too long"), (LEAVE, "ended the process"), ("raise SystemExit", "SystemExit")])
+@pytest.mark.parametrize(
+    "code, words",
+    [
+        pytest.param(LOOP, "takes too long", marks=SLOW),
+        pytest.param(LEAVE, "ended the process", marks=NIGHTLY),
+        pytest.param("raise SystemExit", "SystemExit", marks=NIGHTLY),
+    ],
+)
 def test_harm_at_import_costs_what_cannot_be_imported(tmp_path, code, words):
     found, record = harm(tmp_path, at_import(code))
     assert found == {"network": 6, "scheduler": 0, "forward": 0, "sample": 0} and words in scheduler(record)
@@ -153,9 +159,15 @@ for fd in range(3, 60):
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("frame", ["b'\\x01' * 5000", "b'\\xff' * 16", "(2).to_bytes(8, 'little') + bytes(8) + b'{}'",
-                                   "(12).to_bytes(8, 'little') + bytes(8) + b'{\"value\": 1}'"])  # fmt: skip
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pytest.param("b'\\x01' * 5000", marks=NIGHTLY),
+        pytest.param("b'\\xff' * 16", marks=NIGHTLY),
+        pytest.param("(2).to_bytes(8, 'little') + bytes(8) + b'{}'", marks=NIGHTLY),
+        pytest.param("(12).to_bytes(8, 'little') + bytes(8) + b'{\"value\": 1}'", marks=SLOW),
+    ],
+)
 def test_garbage_on_the_channel_costs_what_was_asked(tmp_path, frame):
     found, _ = harm(tmp_path, in_scheduler(GARBAGE.format(frame)))
     assert found["network"] == 6 and found["scheduler"] == 0
@@ -177,6 +189,7 @@ print("SEEN", seen)
 """
 
 
+@pytest.mark.slow
 def test_tests_and_rubric_are_neither_read_nor_written(tmp_path):
     state = {path: hashlib.sha256(path.read_bytes()).digest() for folder in ("tests", "course") for path in (ROOT / folder).rglob("*.py")}
     found, record = harm(tmp_path, at_import(READS))
@@ -205,6 +218,7 @@ def test_nothing_is_left_behind(tmp_path):
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", mark]]
 
 
+@pytest.mark.slow
 def test_nothing_gets_out(tmp_path):
     if best_wall() != "namespaces":
         pytest.skip("this system allows no walls that keep the network out; the report says so")
@@ -239,8 +253,7 @@ def test_a_sandbox_ends_with_all_that_is_in_it(tmp_path):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.slow
-@pytest.mark.parametrize("wall", ["namespaces", "limits"])
+@pytest.mark.parametrize("wall", [pytest.param("namespaces", marks=NIGHTLY), pytest.param("limits", marks=SLOW)])
 def test_a_grader_without_privileges(tmp_path, wall):
     """The same grade, from a user whom the system lets do little; the interpreter has to be readable for that user."""
     folder = submission(tmp_path / "it", section="scheduler", edits=[("at = t_s.to(home) - 1", "while True: pass")])
