@@ -186,7 +186,7 @@ def test_other_weights_are_taken_without_a_word_or_refused():
         warnings.simplefilter("error")
         checkpoint.fill(one, other.state_dict(), "last.pth")
         assert same(dict(one.state_dict()), dict(other.state_dict()))
-        few = dict(list(other.state_dict().items())[:-1])
+        few = {name: weight for name, weight in other.state_dict().items() if "num_batches" not in name}
         for weights in (few, {name: weight[..., None] for name, weight in other.state_dict().items()}):
             with pytest.raises(checkpoint.CheckpointError, match="last.pth holds the weights of another network than ResUNet.py's"):
                 checkpoint.fill(one, weights, "last.pth")
