@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
 MOST = 1_000_000            # images a step, and epochs
-LEAST = 1e-30               # what alpha_bar_T may fall to: x_0 is x_t divided by its root
+LEAST = 1e-37               # what alpha_bar_T may fall to: less is nothing in float32, and x_0 is x_t divided by its root
 
 
 @dataclass

@@ -13,7 +13,7 @@ from lab import samplers
 USUAL = dict(input_dim=(4, 4), T=4, num_feat=8, beta_T=0.1, precision="float32")  # what a network costs is kept small
 FITTING = {
     "input_dim": [(4, 4), (8, 8), [8, 12], (4, 16)], "num_channels": [1, 2, 3], "condition_mask_value": [-1, 0, 1, -1000, 1000],
-    "num_classes": [1, 2, 300], "T": [1, 2, 3, 10], "beta_1": [1e-12, 1e-8, 0.01, 0.5, 0.999], "beta_T": [1e-12, 0.02, 0.5, 0.999],
+    "num_classes": [1, 2, 300], "T": [1, 2, 3, 12], "beta_1": [1e-12, 1e-8, 0.01, 0.5, 0.999], "beta_T": [1e-12, 0.02, 0.5, 0.999],
     "mask_p": [0, 1, 1e-300], "num_feat": [8], "omega": [2, 0, -1, 100, -100, 1e-300], "batch_size": [1, 10**6], "epochs": [1, 10**6],
     "learning_rate": [1e-12, 10], "multi_lr_milestones": [[], [1, 1, 2]], "multi_lr_gamma": [1e-12, 1], "lr_cycle": [0, 1, 1000],
     "ema_decay": [0, 0.999], "precision": ["auto", "bfloat16"], "seed": [0, 2**63 - 1], "schedule": ["linear", "cosine"],
