@@ -151,7 +151,8 @@ for kill in range({kills}):
 def survives_kills(whole, tmp_path, kills):
     root = HERE.parent.parent
     script = DIE.format(root=str(root), here=str(HERE), engine=str(root / "lab"), folder=str(tmp_path / "run"), kills=kills)
-    dead = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"})
+    here = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": str(torch.get_num_threads())}  # another number adds up in another order
+    dead = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=here)
     assert dead.returncode == 0, dead.stderr
     for kill in range(kills):
         folder = tmp_path / f"run{kill}"
@@ -161,7 +162,7 @@ def survives_kills(whole, tmp_path, kills):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
-@pytest.mark.parametrize("kills", [1, pytest.param(4, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [pytest.param(4, marks=pytest.mark.slow), pytest.param(30, marks=pytest.mark.nightly)])
 def test_a_killed_run_goes_on_to_the_same_weights(whole, tmp_path, kills):
     survives_kills(whole, tmp_path, kills)
 
