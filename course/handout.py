@@ -17,7 +17,8 @@ GIVEN = ("config.py", "utils.py", "requirements.txt", "pyproject.toml", "lab", "
 # What would show a solution, tests what students do not write, or is of no use to them. Without lab/schedules.py schedule="cosine" is
 # an error there, as a student's scheduler is the linear one.
 KEPT_BACK = ("lab/plain.py", "lab/bench.py", "lab/schedules.py", "lab/weights/digits.safetensors", "tests/lab", "tests/course",
-             "tests/explorations", "tests/wrong_solutions.py", "tests/test_notebook.py", "pics/draw.py")  # fmt: skip
+             "tests/explorations", "tests/wrong_solutions.py", "tests/test_notebook.py", "tests/test_config.py", "tests/test_fuzz.py",
+             "tests/test_utils.py", "pics/draw.py")  # fmt: skip
 ANSWER = "**Answer.** YOUR ANSWER HERE"
 
 

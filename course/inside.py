@@ -7,20 +7,18 @@ import importlib
 import os
 import random
 import sys
-import traceback
 import types
-from unittest import mock
 
 import numpy as np
 import torch
-from course.helpers import gradient_between
-from torch import nn
+from checks import lend
 
 from config import DMConfig
 from course.wire import Lost, error_fields, raised
 from lab import checkpoint
 
 CHECKPOINT = "best_checkpoint.pth"
+OF_NETWORK = ("children", "wake", "run", "grows", "unused", "told", "reaches", "fit")  # what may be asked of a lend.Network
 
 
 def serve(link, code):
@@ -34,33 +32,25 @@ def serve(link, code):
         try:
             answer = getattr(inside, fields.pop("do"))(**fields)
         except BaseException as error:  # also sys.exit() in a student's module
-            answer = {"error": error_fields(error, where(error, code))}
+            answer = {"error": error_fields(error, lend.where(error, code))}
         try:
             link.send(**answer)
         except (RecursionError, ValueError, RuntimeError, MemoryError) as error:
             link.send(error=error_fields(error))
 
 
-def where(error, code):
-    """The last line of the student's that an error came through, as "DDPM.py, line 40: x = y"; "" for none."""
-    if isinstance(error, SyntaxError) and error.filename and error.filename.startswith(code):
-        return f"{os.path.relpath(error.filename, code)}, line {error.lineno}: {(error.text or '').strip()[:200]}"
-    lines = [line for line in traceback.extract_tb(error.__traceback__) if line.filename.startswith(code)]
-    return f"{os.path.relpath(lines[-1].filename, code)}, line {lines[-1].lineno}: {lines[-1].line[:200]}" if lines else ""
-
-
 class Inside:
     """The student's classes and what was made of them. Each public method answers with the fields of a frame."""
 
     def __init__(self, link, code):
-        self.link, self.code, self.models, self.net, self.last = link, code, [], None, None
+        self.link, self.code, self.networks = link, code, []
 
-    def load(self, module, name, seed, stand_in=False):
+    def load(self, module, name, stand_in=False):
         """Import a class. stand_in: without the student's ResUNet.py, for a DDPM.py that can be judged on its own."""
-        random.seed(seed), np.random.seed(seed), torch.manual_seed(seed)
+        random.seed(0), np.random.seed(0), torch.manual_seed(0)
         if stand_in:
             sys.modules["ResUNet"] = types.ModuleType("ResUNet")
-            sys.modules["ResUNet"].__getattr__ = lambda name: _Empty
+            sys.modules["ResUNet"].__getattr__ = lambda name: lend.StandIn
         found = vars(importlib.import_module(module)).get(name)
         if not isinstance(found, type):
             classes = [key for key, value in vars(sys.modules[module]).items() if isinstance(value, type) and value.__module__ == module]
@@ -70,31 +60,24 @@ class Inside:
 
     # ---- the process
 
-    def process(self, config):
-        """A ConditionalDDPM without a network of its own, as tests/helpers.build_bare makes it."""
-        with mock.patch.dict(self.cls.__init__.__globals__, ConditionalUnet=_Empty):
-            self.models.append(self.cls(DMConfig.from_dict(config)))
-        return {"value": len(self.models) - 1}
-
-    def lend(self, model, name):
-        """Put the grader's network or scheduler in place of the model's."""
-        if name == "network":
-            self.models[model].network = _Network(lambda **fields: self._ask("network", model, **fields))
-        else:
-            self.models[model].scheduler = lambda t_s: self._ask("scheduler", model, t_s=t_s)
+    def process(self, settings, lent, blind, scalar, seed):
+        """A ConditionalDDPM for these settings, whose network the grader answers for, and its scheduler where that is lent."""
+        lend.seed(seed)
+        right = (lambda t_s, shapes: self._ask("right", t_s=t_s, shapes=shapes)) if lent else None
+        self.model = lend.Process(self.cls, settings, lambda **fields: self._ask("answer", **fields), right, blind, scalar)
         return {}
 
-    def call(self, model, name, args):
-        """A method of the model. Its arguments go back too, as they are afterwards, and whether it drew random numbers."""
-        model, before = self.models[model], torch.get_rng_state()
-        value = model(*args) if name == "forward" else getattr(model, name)(*args)
-        drew = not torch.equal(before, torch.get_rng_state())
-        plain = name in ("eval", "train")  # which return the model itself
-        slopes = _slopes(value, model.network.outs) if name == "forward" else []
-        return {"value": None if plain else value, "args": args, "drew": drew, "slopes": slopes}
+    def scheduler(self, t_s):
+        return {"value": self.model.scheduler(t_s)}
 
-    def _ask(self, what, model, **fields):
-        self.link.send(ask=what, model=model, **fields)
+    def forward(self, images, conditions):
+        return {"value": self.model.forward(images, conditions)}
+
+    def sample(self, conditions, omega):
+        return {"value": self.model.sample(conditions, omega)}
+
+    def _ask(self, ask, **fields):
+        self.link.send(ask=ask, **fields)
         answer = self.link.receive()
         if "error" in answer:
             raise raised(answer["error"])
@@ -102,75 +85,26 @@ class Inside:
 
     # ---- the network
 
-    def network(self, args, kwargs):
-        self.net = self.cls(*args, **kwargs)
-        return {"parameters": dict(self.net.named_parameters())}
+    def network(self, args, seed):
+        lend.seed(seed)
+        self.networks.append(lend.Network(self.cls, *args))
+        return {}
+
+    def with_network(self, number, name, args, options):
+        if name not in OF_NETWORK:
+            raise AttributeError(name)
+        return {"value": getattr(self.networks[number], name)(*args, **options)}
+
+    # ---- the handed-in weights
 
     def checkpoint(self):
         """The network of the handed-in weights, in the student's own classes. Answers with its settings."""
         state = checkpoint.load(os.path.join(self.code, CHECKPOINT))
         model = self.cls(DMConfig.from_dict(state["dmconfig"]))
         model.load_state_dict(state["model_state_dict"])
-        self.net = model.network.eval()
-        return {"config": state["dmconfig"], "parameters": {}}
+        self.trained = model.network.eval()
+        return {"config": state["dmconfig"]}
 
-    def mode(self, training):
-        self.net.train(training)
-        return {}
-
-    def run(self, args, parameters, grows):
-        """The network on these arguments, after its parameters that changed outside have been set."""
-        self._set(parameters)
-        with torch.set_grad_enabled(grows):
-            value = self.net(*args)
-        self.last = (value, [arg for arg in args if torch.is_tensor(arg)]) if grows else None
-        return {"value": value, "args": args}
-
-    def back(self, slope):
-        """The gradients of the last run, for its arguments and each parameter."""
-        (value, args), parameters = self.last, dict(self.net.named_parameters())
-        wanted = [v for v in (*args, *parameters.values()) if v.requires_grad]
-        found = iter(torch.autograd.grad(value, wanted, slope, allow_unused=True))
-        return {
-            "args": [next(found) if arg.requires_grad else None for arg in args],
-            "parameters": {name: next(found) for name, p in parameters.items() if p.requires_grad},
-        }
-
-    def between(self, args, parameters, names):
-        self._set(parameters)
-        return {"value": gradient_between(self.net, args, **names)}
-
-    def _set(self, parameters):
-        with torch.no_grad():
-            own = dict(self.net.named_parameters())
-            for name, value in parameters.items():
-                own[name].copy_(value)
-
-
-class _Empty(nn.Module):
-    """In place of a network that is not judged: nothing of it runs."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__()
-
-
-class _Network(nn.Module):
-    """In place of the model's network: each call is answered by the grader's."""
-
-    def __init__(self, ask):
-        super().__init__()
-        self.ask, self.outs = ask, []
-        self.anchor = nn.Parameter(torch.zeros(()))  # gives it a device, and its output a graph
-
-    def forward(self, x, t, c):
-        grows = isinstance(x, torch.Tensor) and x.requires_grad
-        out = self.ask(x=x, t=t, c=c, training=self.training, grows=grows).detach() + 0 * self.anchor
-        self.outs.append(out)
-        return out
-
-
-def _slopes(loss, outs):
-    """d loss / d out for each prediction, None where there is none."""
-    if not torch.is_tensor(loss) or loss.numel() != 1 or not loss.requires_grad:
-        return [None] * len(outs)
-    return list(torch.autograd.grad(loss.sum(), outs, allow_unused=True)) if outs else []
+    def predict(self, x, t, c):
+        with torch.no_grad(), lend.as_it_is():
+            return {"value": self.trained(x, t, c)}

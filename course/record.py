@@ -25,7 +25,7 @@ class Property:
 class Section:
     """A section of the rubric. points is None where a person marks it; shown is then what that person looks at.
 
-    shown: pieces of the notebook in their order, ("text" | "code" | "output", text) or ("png", base64 text).
+    shown: pieces of the notebook in their order, ("text" | "code" | "output", text) or ("png" | "jpeg", base64 text).
     """
 
     key: str

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pwd
-import re
 import secrets
 import shutil
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import psutil
 
+from course import imports
 from course.clock import Clock
 from course.walls import DISK, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
 from course.wire import ENDED, Link, Lost, pair
@@ -23,6 +23,7 @@ from course.wire import ENDED, Link, Lost, pair
 MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
 PATIENCE, OWN = 1, 5  # times its seconds may a submission wait for a processor, with no more processes than these
 START_SECONDS = 60  # for a fresh interpreter to import torch on a busy machine
+MOST_IMPORTS = 100
 LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB of files, and time."
 
 
@@ -35,7 +36,7 @@ class Sandbox:
         self.base = Path(tempfile.mkdtemp(prefix="grading-")).resolve()
         self.user = _free_user() if os.getuid() == 0 else None
         self.printed, self.ended_by = "", ""
-        self.modules = sorted(_imported(Path(code)))
+        self.modules = _imported(Path(code))
         furnish(self.base, Path(code), self.user)
         threading.Thread(target=self._watch, daemon=True).start()
 
@@ -173,11 +174,9 @@ def _free_user():
 
 def _imported(code):
     """The modules that the student's files import and that are not theirs: worth importing once, before the children are made."""
-    names = set()
-    for path in code.rglob("*.py"):
-        names |= set(re.findall(r"^\s*(?:from|import)\s+([A-Za-z_][\w.]*)", path.read_text("utf-8", "replace"), re.MULTILINE))
     theirs = {path.stem for path in code.iterdir()}
-    return {name for name in names if name.split(".")[0] not in theirs and len(name) < 60}
+    names = [name for name in sorted(imports.imported(sorted(code.rglob("*.py")))) if name.split(".")[0] not in theirs and len(name) < 60]
+    return names[:MOST_IMPORTS]
 
 
 def _allowed(wall):

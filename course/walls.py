@@ -100,7 +100,7 @@ def furnish(base, code, user):
 
     user: who may come in, besides the grader; None for nobody.
     """
-    for name in ("office/course", "root", "scratch"):
+    for name in ("office/course", "office/checks", "root", "scratch"):
         (base / name).mkdir(parents=True)
     (base / "scratch").chmod(0o777)
     if user is not None:
@@ -108,10 +108,12 @@ def furnish(base, code, user):
         base.chmod(0o750)
     for name in ("worker", "inside", "wire"):
         shutil.copy(ROOT / "course" / f"{name}.py", base / "office" / "course")
-    shutil.copy(ROOT / "tests" / "helpers.py", base / "office" / "course")
+    for name in ("__init__", "lend"):  # nothing that can be read in there holds a solution
+        shutil.copy(ROOT / "tests" / "checks" / f"{name}.py", base / "office" / "checks")
     for name in ("config.py", "utils.py"):
         shutil.copy(ROOT / name, base / "office")
-    shutil.copytree(ROOT / "lab", base / "office" / "lab", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    left_out = shutil.ignore_patterns("__pycache__", "weights", "plain.py", "schedules.py")
+    shutil.copytree(ROOT / "lab", base / "office" / "lab", ignore=left_out)
     if code:
         shutil.copytree(code, base / "code")
     else:

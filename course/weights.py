@@ -1,11 +1,12 @@
 """The weights that a student trained: sampled through the sandbox, read by the judge."""
 
 import torch
+from checks import truth
 from torch import nn
 
 from config import DMConfig
+from course import remote
 from course.record import Property
-from course.remote import Channel
 from course.wire import Lost
 from lab import judge as reader
 from lab import samplers
@@ -39,8 +40,9 @@ def judge(box):
 
 def _share(box):
     """The share of sampled digits that the judge reads as what was asked for."""
-    channel = Channel(lambda: box.link(box.until - box.now() - 1), module="DDPM", name="ConditionalDDPM", seed=0)
+    student = remote.Student(lambda: box.link(box.until - box.now() - 1), module="DDPM", name="ConditionalDDPM")
     try:
+        channel = student.open()
         config = DMConfig.from_dict(channel.ask("checkpoint")["config"])
         if (config.num_channels, tuple(config.input_dim), config.num_classes) != (1, (28, 28), 10) or config.T > 4000:
             raise Unjudged("best_checkpoint.pth is of no network for MNIST's digits.")
@@ -55,7 +57,7 @@ def _share(box):
     except Exception as error:
         raise Unjudged(f"best_checkpoint.pth cannot be used: {error}") from error
     finally:
-        channel.close()
+        student.close()
     digits, _ = reader.read(reader.load(), images.nan_to_num())
     return (digits == labels).float().mean().item()
 
@@ -64,10 +66,8 @@ class _Model:
     """What lab.samplers asks for: the network with the student's weights, and a right schedule."""
 
     def __init__(self, config, network):
-        from helpers import schedule  # tests/ can be imported once course.rubric has made its parts
-
         self.dmconfig, self.network = config, network
-        self.tables = schedule(config.beta_1, config.beta_T, config.T)
+        self.tables = truth.schedule(config.beta_1, config.beta_T, config.T)
 
     def scheduler(self, t):
         return {name: torch.tensor(table[t.numpy() - 1], dtype=torch.float32).view(-1, 1, 1, 1) for name, table in self.tables.items()}
@@ -81,7 +81,7 @@ class _Network(nn.Module):
         self.channel, self.anchor = channel, nn.Parameter(torch.zeros(()))
 
     def forward(self, x, t, c):
-        out = self.channel.ask("run", args=[x, t, c], parameters={}, grows=False)["value"]
+        out = self.channel.value("predict", x=x, t=t, c=c)
         if not torch.is_tensor(out) or out.shape != x.shape:
             raise Unjudged("The network of best_checkpoint.pth does not return a tensor of the shape of x.")
         return out.detach().float()

@@ -18,7 +18,9 @@ BUILTIN = {e.__name__: e for e in (NotImplementedError, IndexError, ValueError, 
 
 
 class Lost(Exception):
-    """The other side has ended, takes too long, or says what is no frame; the message is for the student."""
+    """The other side has ended, takes too long, or says what is no frame; the message is for the student, see checks.student."""
+
+    where, final = "", True
 
 
 class StudentError(Exception):

@@ -40,7 +40,7 @@ def _section(section):
 
 
 def _contents(shown):
-    names = {"text": "text", "code": "code cell", "output": "output", "png": "picture"}
+    names = {"text": "text", "code": "code cell", "output": "output", "png": "picture", "jpeg": "picture"}
     counts = {names[kind]: sum(each == kind for each, _ in shown) for kind in names}
     return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count) or "nothing"
 

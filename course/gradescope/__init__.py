@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("setup.sh", "run_autograder", "requirements.txt")
 NEEDED = ("config.py", "utils.py", "course", "lab", "tests")
 LEFT_OUT = ("lab/weights/digits.safetensors", "lab/bench.py", "lab/plain.py", "course/gradescope", "tests/course", "tests/lab",
-            "tests/wrong_solutions.py")  # fmt: skip
+            "tests/explorations", "tests/wrong_solutions.py")  # fmt: skip
 
 
 def upload(out, root=ROOT):

@@ -7,7 +7,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from helpers import tables
+from checks.truth import tables
 from PIL import Image
 from torch import nn
 

@@ -8,10 +8,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import MEAN, STD, Stub, build, build_bare
+from stub import Stub, build, build_bare
 from torch import nn
 
-from config import DMConfig
+from config import MEAN, STD, DMConfig
 from DDPM import ConditionalDDPM
 from ResUNet import ConditionalUnet, EmbedBlock, FusionBlock, ResConvBlock, UnetDown, UnetUp
 
@@ -199,7 +199,7 @@ def runs(omega=2.0, predict=lambda x, t, c: x, labels=None, generator=None, **se
 
 
 def test_schedule_has_its_shape_and_type():
-    model = build_bare(ConditionalDDPM, T=400)
+    model = build_bare(ConditionalDDPM, T=400, beta_1=1e-4, beta_T=2e-2)
     for t_s, B in (
         (torch.tensor(7), 1),
         (torch.tensor([7, 8]), 2),

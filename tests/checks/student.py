@@ -1,0 +1,153 @@
+"""A student's classes as the checks ask them: here, in the same process. The grader's stand-in for them is in course.remote."""
+
+import functools
+import inspect
+import os
+
+import torch
+import torch.nn.functional as F
+
+from checks import lend
+from checks.truth import schedule
+from checks.verdict import Verdict
+
+SEED = 20_241_107
+
+
+class Answers:
+    """A network whose prediction is known, `predict(x, t, c)`; it writes down every call."""
+
+    def __init__(self, predict=None):
+        self.predict, self.calls = predict, []
+
+    def __call__(self, x, t, c, training, grows):
+        repeated = 2 if t.numel() * 2 == len(x) and t.numel() > 1 else 1  # of a doubled batch whose times are not
+        if t.numel() * repeated not in (1, len(x)):
+            raise ValueError(f"the network received a time of shape {tuple(t.shape)} for x {tuple(x.shape)}; it needs one a picture, ({len(x)}, 1, 1, 1)")
+        if c.numel() != 10 * len(x):
+            raise ValueError(
+                f"the network received a condition of shape {tuple(c.shape)} for x {tuple(x.shape)}; it needs one row a picture, "
+                f"({len(x)}, 10): one-hot, or filled with condition_mask_value"
+            )
+        if x.ndim != 4 or tuple(x.shape[1:]) != (1, 28, 28):
+            raise ValueError(f"the network received x of shape {tuple(x.shape)}; it needs (B, 1, 28, 28)")
+        t = t.double().reshape(-1).expand(len(x)) if t.numel() == 1 else t.double().reshape(-1).repeat(repeated)
+        c = c.double().reshape(len(x), 10)
+        out = self.predict(x.float(), t, c)
+        self.calls.append(Call(x.detach().clone(), t, c, out, training, grows, repeated))
+        return out.clone()
+
+
+class Call:
+    """One call of the network: x (n, 1, 28, 28), times (n,), conditions (n, 10), what it answered, its mode, whether x has a graph.
+
+    repeated: 2 where only half of the times were given.
+    """
+
+    def __init__(self, x, t, c, out, training, grows, repeated):
+        self.x, self.t, self.c, self.out, self.training, self.grows, self.repeated = x, t, c, out, training, grows, repeated
+
+
+class Lender:
+    """A right schedule in the student's own shapes. A time step outside 1 … T is an error, or, where lenient, the nearest inside."""
+
+    def __init__(self, settings, lenient=False):
+        self.T, self.tables, self.lenient, self.blind = settings["T"], schedule(**settings), lenient, False
+
+    def __call__(self, t_s, shapes):
+        t = t_s.reshape(-1).long()
+        t = t.clamp(1, self.T) if self.lenient else t
+        if t.numel() == 0 or t.min() < 1 or t.max() > self.T:
+            raise ValueError(f"time steps {t.tolist()[:3]}; allowed is 1 to T = {self.T}")
+        count = t.numel()
+        fits = lambda shape: shape is not None and torch.Size(shape).numel() == count
+        return {
+            name: torch.tensor(table[t.numpy() - 1], dtype=torch.float32).view(shapes[name] if fits(shapes.get(name)) else (-1, 1, 1, 1))
+            for name, table in self.tables.items()
+        }
+
+
+class Noting:
+    """What `make` makes of a student's class; errors get an attribute `where`, the student's line that they came through."""
+
+    def __init__(self, cls, make):
+        try:
+            self._folder = os.path.dirname(os.path.abspath(inspect.getfile(cls)))
+        except (TypeError, OSError):  # a class that stands in no file
+            self._folder = None
+        self._inner = self._noted(make)
+
+    def __getattr__(self, name):
+        return functools.partial(self._noted, getattr(self._inner, name))
+
+    def _noted(self, act, *args, **options):
+        try:
+            return act(*args, **options)
+        except Exception as error:
+            error.where = lend.where(error, self._folder) if self._folder else ""
+            raise
+
+
+def stops(what, error):
+    """What to say of an error of the student's code."""
+    if getattr(error, "final", False):  # which speaks for itself
+        return str(error)
+    where = f" ({error.where})" if getattr(error, "where", "") else ""
+    return f"{what} stops with {type(error).__name__}: {str(error)[:500]}{where}."
+
+
+class Student:
+    """cls: a ConditionalDDPM or a ConditionalUnet."""
+
+    def __init__(self, cls):
+        self.cls, self.schedules = cls, {}
+
+    def process(self, settings, answer=None, right=None, scalar=False, seed=SEED):
+        lend.seed(seed)
+        blind = right is not None and right.blind
+        return Noting(self.cls, lambda: lend.Process(self.cls, settings, answer, right, blind, scalar))
+
+    def network(self, *args):
+        lend.seed(SEED)
+        return Noting(self.cls, lambda: lend.Network(self.cls, *args))
+
+    def run(self, settings, predict, labels, call, seed=SEED, lenient=False):
+        """call(process, conditions) in the first form of conditions and config that the student's code takes: (calls, what it gave, form).
+
+        lenient: a t outside 1 … T is no error. Raises the error of the first form where none is taken.
+        """
+        right = Lender(settings, lenient) if lenient else self.scheduler(settings)[0]
+        said = None
+        for scalar in (False, True):
+            for form, conditions in (("labels", labels), ("one-hot rows", F.one_hot(labels, 10))):
+                answers = Answers(predict)
+                try:
+                    return answers.calls, call(self.process(settings, answers, right, scalar, seed), conditions.clone()), form
+                except NotImplementedError:
+                    raise
+                except Exception as error:
+                    if getattr(error, "final", False):  # the process has ended, or hangs
+                        raise
+                    said = said or error
+        raise said
+
+    def scheduler(self, settings):
+        """(what to lend in place of the student's scheduler or None, the tables that it gives where they are wrong or None)."""
+        key = settings["T"]
+        if key not in self.schedules:
+            self.schedules[key] = self._scheduler(settings)
+        return self.schedules[key]
+
+    def _scheduler(self, settings):
+        from checks import scheduler  # which is no business of a network
+
+        verdict, got, lost = Verdict(scheduler.PROPERTIES, ""), None, False
+        try:
+            got = scheduler.look(self.process(settings), settings, verdict)
+        except (Exception, scheduler.Unreadable) as error:
+            lost = getattr(error, "final", False)
+            verdict.fault_rest("")
+        lender = Lender(settings) if verdict.faults else None
+        if lost:
+            lender.blind = True
+        return lender, got

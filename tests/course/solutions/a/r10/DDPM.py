@@ -1,0 +1,218 @@
+"""The diffusion process: the variance schedule, the training loss and the sampler, with classifier-free guidance.
+
+Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, and
+Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv:2207.12598.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from config import MEAN, STD, is_finite
+from lab.capture import captured
+from lab.halves import shared, twice
+from lab.precision import autocast
+from lab.samplers import evaluating
+from ResUNet import ConditionalUnet
+
+
+class ConditionalDDPM(nn.Module):
+    """A denoising diffusion model of images given a class.
+
+    dmconfig: a config.DMConfig. `network(x, t / T, c)` predicts the noise in x_t; a student completes the three methods
+    that follow.
+    """
+
+    def __init__(self, dmconfig):
+        super().__init__()
+        self.dmconfig = dmconfig
+        self.loss_fn = nn.MSELoss()
+        # 28 x 28 goes unsaid, so that a network of earlier editions, which knows no other size, fits here.
+        size = {} if tuple(dmconfig.input_dim) == (28, 28) else {"input_dim": dmconfig.input_dim}
+        self.network = ConditionalUnet(dmconfig.num_channels, dmconfig.num_feat, dmconfig.num_classes, **size)
+
+    def scheduler(self, t_s):
+        """What the equations need at the time steps t_s in {1, …, T}: a 0-dim tensor, (B,) or (B, 1), of whole numbers.
+
+        Returns a dict of seven float32 tensors (B, 1, 1, 1): beta_t, sqrt_beta_t, alpha_t, oneover_sqrt_alpha,
+        alpha_t_bar, sqrt_alpha_bar, sqrt_oneminus_alpha_bar. beta is linear from beta_1 at t = 1 to beta_T at t = T,
+        alpha = 1 - beta, and alpha_bar the product of alpha up to and including t: sec. 2 and 4, Ho et al. 2020.
+        With dmconfig.schedule = "cosine", beyond the course, beta is that of lab.schedules.
+        Raises ValueError for another shape or type and for a t outside 1 … T.
+        """
+        beta_1, beta_T, T = self.dmconfig.beta_1, self.dmconfig.beta_T, self.dmconfig.T
+        t_s = self._time_steps(t_s)  # (B,)
+        cosine = self._cosine_betas()  # beyond the course; None where the schedule is linear, as here
+        # ============================================================ #
+        # YOUR CODE HERE:
+        #   The seven quantities at the time steps t_s.
+        #   Inputs:  t_s (B,), whole numbers in 1 ... T; beta_1, beta_T, T
+        #   Output:  variance_dict, a dict of seven tensors (B,) with the names of the docstring
+        #   Note:    a table of T values begins at index 0, time at t = 1
+        # ============================================================ #
+        # beta_1, beta_1 + d, ..., beta_T
+        if T == 1:
+            all_beta = torch.tensor([beta_1])
+        else:
+            d = (beta_T - beta_1) / (T - 1)
+            all_beta = torch.tensor([beta_1 + i * d for i in range(T)], dtype=torch.float64)
+        all_alpha = 1 - all_beta
+        # a leading 1 so that alpha_bar[t] really is the one of time t (alpha_bar[0] = 1, clean image)
+        all_alpha_bar = torch.cat([torch.ones(1), torch.cumprod(all_alpha, 0)])
+        all_beta = torch.cat([torch.zeros(1), all_beta])
+        all_alpha = torch.cat([torch.ones(1), all_alpha])
+
+        ts = t_s.cpu()
+        variance_dict = {}
+        variance_dict["beta_t"] = all_beta[ts]
+        variance_dict["sqrt_beta_t"] = torch.sqrt(all_beta[ts])
+        variance_dict["alpha_t"] = all_alpha[ts]
+        variance_dict["oneover_sqrt_alpha"] = 1 / torch.sqrt(all_alpha[ts])
+        variance_dict["alpha_t_bar"] = all_alpha_bar[ts]
+        variance_dict["sqrt_alpha_bar"] = torch.sqrt(all_alpha_bar[ts])
+        variance_dict["sqrt_oneminus_alpha_bar"] = torch.sqrt(1 - all_alpha_bar[ts])
+        # ============================================================ #
+        return {name: value.to(t_s.device, torch.float32).view(-1, 1, 1, 1) for name, value in variance_dict.items()}
+
+    def forward(self, images, conditions, generator=None):
+        """The noise loss of a batch: algorithm 1, Ho & Salimans 2022 (3 in the notebook); eq. (14), Ho et al. 2020.
+
+        images: (B, C, H, W), scaled by (x - 0.1307) / 0.3081. conditions: labels (B,) or one-hot rows (B, num_classes).
+        generator: a torch.Generator for everything drawn here. Returns a 0-dim tensor, the mean squared error over all
+        pixels. Raises ValueError for other shapes, types and labels.
+        """
+        T, mask_p, mask_value = self.dmconfig.T, self.dmconfig.mask_p, self.dmconfig.condition_mask_value
+        self._check_images(images)
+        c = self._one_hot(conditions, len(images), images.device)  # (B, num_classes)
+        draw = {"generator": generator, "device": generator.device if generator else images.device}
+        # ============================================================ #
+        # YOUR CODE HERE:
+        #   The noise loss of a batch: the algorithm of training with guidance, section 2.2.
+        #   Inputs:  images (B, C, H, W), c (B, num_classes) one-hot, T, mask_p, mask_value
+        #            self.network(x_t, t / T as (B, 1, 1, 1), c), self.scheduler, self.loss_fn
+        #            **draw for what draws random numbers: torch.rand(..., **draw)
+        #   Output:  noise_loss, a 0-dim tensor
+        #   Steps:   hide whole rows of c with probability mask_p, one t an image, noise, x_t, the network's answer, its error
+        # ============================================================ #
+        CHUNK = 64   # my laptop has 4 GB
+        total = 0.0
+        for start in range(0, len(images), CHUNK):
+            x0 = images[start:start + CHUNK]
+            cond = c[start:start + CHUNK]
+            m = len(x0)
+            # mask
+            mask = torch.rand(m, **draw).to(x0.device)
+            mask = (mask < mask_p).float().unsqueeze(1)
+            cond = cond * (1 - mask) + mask_value * mask
+            # noise
+            t = torch.randint(1, 1 + T, (m,), **draw).to(x0.device)
+            sd = self.scheduler(t)
+            noise = torch.randn(x0.shape, **draw).to(x0.device)
+            xt = sd["sqrt_alpha_bar"] * x0 + sd["sqrt_oneminus_alpha_bar"] * noise
+            # predict
+            pred = self.network(xt, t.view(m, 1, 1, 1) / T, cond)
+            total = total + self.loss_fn(pred, noise) * m   # weighted, the last chunk may be smaller
+        noise_loss = total / len(images)
+        # ============================================================ #
+        return noise_loss
+
+    @torch.no_grad()
+    def sample(self, conditions, omega, generator=None):
+        """New images of the classes asked for: algorithm 2, Ho & Salimans 2022 (4 in the notebook), with sigma_t = sqrt(beta_t).
+
+        conditions: labels (B,) or one-hot rows (B, num_classes). generator: a torch.Generator for all noise.
+        omega: the guidance weight of eps = (1 + omega) * eps_cond - omega * eps_uncond (eq. (6) there). omega = 0 is
+        conditional, -1 unconditional. Others write eps_uncond + s * (eps_cond - eps_uncond): s = 1 + omega.
+        Returns (B, C, H, W) in [0, 1]. Raises ValueError for other shapes, types, labels and an omega that is not finite.
+        """
+        T, mask_value = self.dmconfig.T, self.dmconfig.condition_mask_value
+        if not is_finite(omega):
+            raise ValueError(f"omega = {omega!r}; allowed is a finite number, as 2.0")
+        omega = float(omega)
+        device = next(self.network.parameters()).device
+        c = self._one_hot(conditions, None, device)  # (B, num_classes)
+        shape = (len(c), self.dmconfig.num_channels, *self.dmconfig.input_dim)
+        draw = {"generator": generator, "device": generator.device if generator else device}
+        with evaluating(self.network), shared(self.network), autocast(device, getattr(self.dmconfig, "precision", "auto")):
+            # ============================================================ #
+            # YOUR CODE HERE:
+            #   Images from noise: the algorithm of sampling with guidance, section 2.3.
+            #   Inputs:  c (B, num_classes) one-hot, omega, shape = (B, C, H, W), T, mask_value, device
+            #            self.network and self.scheduler as above; **draw for what draws random numbers
+            #   Output:  x, the image at the end of the last step, (B, C, H, W), still normalised: the line below makes pixels of it
+            #   Note:    the step from t = 1 adds no noise
+            # ============================================================ #
+            CHUNK = 25
+            B = shape[0]
+            cond, null = c, torch.full(c.shape, float(mask_value), device=device)
+            x = torch.zeros(shape, device=device)
+            for a in range(0, B, CHUNK):
+                b = min(a + CHUNK, B)
+                # T + 1 noises: [T] is the start, [t - 1] belongs to the step t -> t - 1, [0] is not used: last step
+                Z = [torch.zeros(b - a, *shape[1:], device=device)]
+                Z += [torch.randn(b - a, *shape[1:], **draw).to(device) for _ in range(T)]
+                y = Z[T]
+                for t in range(T, 0, -1):
+                    tt = torch.full((b - a, 1, 1, 1), t / T, device=device)
+                    if omega == 0:        # conditional only
+                        e = self.network(y, tt, cond[a:b])
+                    elif omega == -1:     # unconditional only
+                        e = self.network(y, tt, null[a:b])
+                    else:
+                        e = (1 + omega) * self.network(y, tt, cond[a:b]) - omega * self.network(y, tt, null[a:b])
+                    sd = self.scheduler(torch.full((b - a,), t, dtype=torch.long, device=device))
+                    y = sd["oneover_sqrt_alpha"] * (y - (1 - sd["alpha_t"]) / sd["sqrt_oneminus_alpha_bar"] * e) + sd["sqrt_beta_t"] * Z[t - 1]
+                x[a:b] = y
+            # ============================================================ #
+        return (x * STD + MEAN).clamp(0, 1)
+
+    def _cosine_betas(self):
+        """The cosine schedule's betas (T,) where the settings ask for it, else None. A handout lacks it: ImportError."""
+        if getattr(self.dmconfig, "schedule", "linear") == "cosine":  # a config of an earlier edition has no such field
+            from lab import schedules
+
+            return schedules.cosine(self.dmconfig.T)
+
+    def _time_steps(self, t_s):
+        """t_s as (B,) whole numbers in 1 … T, or ValueError."""
+        t_s = torch.as_tensor(t_s)
+        if not _is_whole(t_s):
+            raise ValueError(f"time steps are {t_s.dtype}; allowed are whole numbers, as torch.long")
+        if t_s.ndim > 2 or (t_s.ndim == 2 and t_s.shape[1] != 1) or t_s.numel() == 0:
+            raise ValueError(f"time steps have shape {tuple(t_s.shape)}; allowed is a 0-dim tensor, (B,) or (B, 1)")
+        if t_s.min() < 1 or t_s.max() > self.dmconfig.T:
+            raise ValueError(f"time steps {int(t_s.min())} to {int(t_s.max())}; allowed is 1 to T = {self.dmconfig.T}")
+        return t_s.reshape(-1).long()
+
+    def _check_images(self, images):
+        wanted = (self.dmconfig.num_channels, *self.dmconfig.input_dim)
+        if not torch.is_tensor(images) or not images.is_floating_point():
+            raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
+        if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
+            raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (B, {', '.join(map(str, wanted))})")
+
+    def _one_hot(self, conditions, batch, device):
+        """conditions as float rows (B, num_classes), or ValueError; batch: the B that the images have, if any."""
+        K = self.dmconfig.num_classes
+        if not torch.is_tensor(conditions):
+            raise ValueError(f"conditions are {type(conditions).__name__}; allowed is a tensor of labels (B,) or rows (B, {K})")
+        if conditions.ndim == 1 and _is_whole(conditions):
+            if conditions.numel() and (conditions.min() < 0 or conditions.max() >= K):
+                raise ValueError(f"labels {int(conditions.min())} to {int(conditions.max())}; allowed is 0 to {K - 1}")
+            rows = F.one_hot(conditions.long(), K)
+        elif conditions.ndim == 2 and conditions.shape[1] == K:
+            rows = conditions
+            if not ((rows == 0) | (rows == 1)).all() or not (rows.sum(1) == 1).all():
+                raise ValueError("one-hot rows hold one 1 each and 0 elsewhere; these do not")
+        else:
+            raise ValueError(
+                f"conditions are {conditions.dtype} of shape {tuple(conditions.shape)}; "
+                f"allowed are whole numbers (B,) from 0 to {K - 1}, or one-hot rows (B, {K})"
+            )
+        if len(rows) == 0 or batch not in (None, len(rows)):
+            raise ValueError(f"{len(rows)} conditions; allowed is one for each of {batch or 'one or more'} images")
+        return rows.to(device, torch.float32)
+
+
+def _is_whole(tensor):
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)

@@ -1,0 +1,175 @@
+"""The diffusion process: the variance schedule, the training loss and the sampler, with classifier-free guidance.
+
+Ho et al. 2020, "Denoising Diffusion Probabilistic Models", arXiv:2006.11239, and
+Ho & Salimans 2022, "Classifier-Free Diffusion Guidance", arXiv:2207.12598.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from config import MEAN, STD, is_finite
+from lab.capture import captured
+from lab.halves import shared, twice
+from lab.precision import autocast
+from lab.samplers import evaluating
+from ResUNet import ConditionalUnet
+
+
+class ConditionalDDPM(nn.Module):
+    """A denoising diffusion model of images given a class.
+
+    dmconfig: a config.DMConfig. `network(x, t / T, c)` predicts the noise in x_t; a student completes the three methods
+    that follow.
+    """
+
+    CLASES = 10
+    CANALES = 1
+    LADO = 28
+
+    def __init__(self, dmconfig):
+        super().__init__()
+        self.dmconfig = dmconfig
+        self.loss_fn = nn.MSELoss()
+        # 28 x 28 goes unsaid, so that a network of earlier editions, which knows no other size, fits here.
+        size = {} if tuple(dmconfig.input_dim) == (28, 28) else {"input_dim": dmconfig.input_dim}
+        self.network = ConditionalUnet(dmconfig.num_channels, dmconfig.num_feat, dmconfig.num_classes, **size)
+
+    def scheduler(self, t_s):
+        """What the equations need at the time steps t_s in {1, …, T}: a 0-dim tensor, (B,) or (B, 1), of whole numbers.
+
+        Returns a dict of seven float32 tensors (B, 1, 1, 1): beta_t, sqrt_beta_t, alpha_t, oneover_sqrt_alpha,
+        alpha_t_bar, sqrt_alpha_bar, sqrt_oneminus_alpha_bar. beta is linear from beta_1 at t = 1 to beta_T at t = T,
+        alpha = 1 - beta, and alpha_bar the product of alpha up to and including t: sec. 2 and 4, Ho et al. 2020.
+        With dmconfig.schedule = "cosine", beyond the course, beta is that of lab.schedules.
+        Raises ValueError for another shape or type and for a t outside 1 … T.
+        """
+        beta_1, beta_T, T = self.dmconfig.beta_1, self.dmconfig.beta_T, self.dmconfig.T
+        t_s = self._time_steps(t_s)  # (B,)
+        cosine = self._cosine_betas()  # beyond the course; None where the schedule is linear, as here
+        # ============================================================ #
+        # YOUR CODE HERE:
+        # interpolacion lineal: t=1 -> beta_1, t=T -> beta_T
+        B1 = torch.tensor([beta_1 + (beta_T - beta_1) * k / (T - 1 if T > 1 else 1) for k in range(T)])
+        AB = torch.tensor([(1 - B1[:k]).prod() for k in range(1, T + 1)])
+        cual = t_s.cpu() - 1
+        beta, ab = B1[cual], AB[cual]
+        variance_dict = {'beta_t': beta, 'sqrt_beta_t': beta ** 0.5, 'alpha_t': 1 - beta, 'oneover_sqrt_alpha': 1 / (1 - beta) ** 0.5,
+                         'alpha_t_bar': ab, 'sqrt_alpha_bar': ab ** 0.5, 'sqrt_oneminus_alpha_bar': (1 - ab) ** 0.5}
+        # ============================================================ #
+        return {name: value.to(t_s.device, torch.float32).view(-1, 1, 1, 1) for name, value in variance_dict.items()}
+
+    def forward(self, images, conditions, generator=None):
+        """The noise loss of a batch: algorithm 1, Ho & Salimans 2022 (3 in the notebook); eq. (14), Ho et al. 2020.
+
+        images: (B, C, H, W), scaled by (x - 0.1307) / 0.3081. conditions: labels (B,) or one-hot rows (B, num_classes).
+        generator: a torch.Generator for everything drawn here. Returns a 0-dim tensor, the mean squared error over all
+        pixels. Raises ValueError for other shapes, types and labels.
+        """
+        T, mask_p, mask_value = self.dmconfig.T, self.dmconfig.mask_p, self.dmconfig.condition_mask_value
+        self._check_images(images)
+        c = self._one_hot(conditions, len(images), images.device)  # (B, num_classes)
+        draw = {"generator": generator, "device": generator.device if generator else images.device}
+        # ============================================================ #
+        # YOUR CODE HERE:
+        N = images.size(0)
+        dev = images.device
+        # se tapa la fila entera: un solo numero por imagen, copiado a las 10 columnas
+        tapar = torch.rand(N, self.CANALES, **draw).to(dev).repeat(1, self.CLASES) < mask_p
+        c = c * ~tapar + mask_value * tapar
+        t = (torch.rand(N, **draw).to(dev) * T).long().clamp(max=T - 1) + 1
+        ruido = torch.randn(N, 1, 28, 28, **draw).to(dev)
+        v = self.scheduler(t)
+        con_ruido = v['sqrt_alpha_bar'] * images + v['sqrt_oneminus_alpha_bar'] * ruido
+        noise_loss = self.loss_fn(self.network(con_ruido, t.reshape(N, 1, 1, 1) / T, c), ruido)
+        # ============================================================ #
+        return noise_loss
+
+    @torch.no_grad()
+    def sample(self, conditions, omega, generator=None):
+        """New images of the classes asked for: algorithm 2, Ho & Salimans 2022 (4 in the notebook), with sigma_t = sqrt(beta_t).
+
+        conditions: labels (B,) or one-hot rows (B, num_classes). generator: a torch.Generator for all noise.
+        omega: the guidance weight of eps = (1 + omega) * eps_cond - omega * eps_uncond (eq. (6) there). omega = 0 is
+        conditional, -1 unconditional. Others write eps_uncond + s * (eps_cond - eps_uncond): s = 1 + omega.
+        Returns (B, C, H, W) in [0, 1]. Raises ValueError for other shapes, types, labels and an omega that is not finite.
+        """
+        T, mask_value = self.dmconfig.T, self.dmconfig.condition_mask_value
+        if not is_finite(omega):
+            raise ValueError(f"omega = {omega!r}; allowed is a finite number, as 2.0")
+        omega = float(omega)
+        device = next(self.network.parameters()).device
+        c = self._one_hot(conditions, None, device)  # (B, num_classes)
+        shape = (len(c), self.dmconfig.num_channels, *self.dmconfig.input_dim)
+        draw = {"generator": generator, "device": generator.device if generator else device}
+        with evaluating(self.network), shared(self.network), autocast(device, getattr(self.dmconfig, "precision", "auto")):
+            # ============================================================ #
+            # YOUR CODE HERE:
+            N = len(c)
+            nada = mask_value * torch.ones(N, self.CLASES, device=device)
+            x = torch.randn(N, self.CANALES, self.LADO, self.LADO, **draw).to(device)
+            t = T
+            while True:
+                v = self.scheduler(torch.tensor(t, device=device))
+                tt = torch.ones(N, 1, 1, 1, device=device) * t / T
+                si = self.network(x, tt, c)
+                no = self.network(x, tt, nada)
+                e = si + omega * (si - no)
+                x = (x - (1 - v['alpha_t']) * e / v['sqrt_oneminus_alpha_bar']) * v['oneover_sqrt_alpha']
+                if t == 1:
+                    break
+                x = x + v['sqrt_beta_t'] * torch.randn(N, 1, 28, 28, **draw).to(device)
+                t = t - 1
+            # ============================================================ #
+        return (x * STD + MEAN).clamp(0, 1)
+
+    def _cosine_betas(self):
+        """The cosine schedule's betas (T,) where the settings ask for it, else None. A handout lacks it: ImportError."""
+        if getattr(self.dmconfig, "schedule", "linear") == "cosine":  # a config of an earlier edition has no such field
+            from lab import schedules
+
+            return schedules.cosine(self.dmconfig.T)
+
+    def _time_steps(self, t_s):
+        """t_s as (B,) whole numbers in 1 … T, or ValueError."""
+        t_s = torch.as_tensor(t_s)
+        if not _is_whole(t_s):
+            raise ValueError(f"time steps are {t_s.dtype}; allowed are whole numbers, as torch.long")
+        if t_s.ndim > 2 or (t_s.ndim == 2 and t_s.shape[1] != 1) or t_s.numel() == 0:
+            raise ValueError(f"time steps have shape {tuple(t_s.shape)}; allowed is a 0-dim tensor, (B,) or (B, 1)")
+        if t_s.min() < 1 or t_s.max() > self.dmconfig.T:
+            raise ValueError(f"time steps {int(t_s.min())} to {int(t_s.max())}; allowed is 1 to T = {self.dmconfig.T}")
+        return t_s.reshape(-1).long()
+
+    def _check_images(self, images):
+        wanted = (self.dmconfig.num_channels, *self.dmconfig.input_dim)
+        if not torch.is_tensor(images) or not images.is_floating_point():
+            raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
+        if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
+            raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (B, {', '.join(map(str, wanted))})")
+
+    def _one_hot(self, conditions, batch, device):
+        """conditions as float rows (B, num_classes), or ValueError; batch: the B that the images have, if any."""
+        K = self.dmconfig.num_classes
+        if not torch.is_tensor(conditions):
+            raise ValueError(f"conditions are {type(conditions).__name__}; allowed is a tensor of labels (B,) or rows (B, {K})")
+        if conditions.ndim == 1 and _is_whole(conditions):
+            if conditions.numel() and (conditions.min() < 0 or conditions.max() >= K):
+                raise ValueError(f"labels {int(conditions.min())} to {int(conditions.max())}; allowed is 0 to {K - 1}")
+            rows = F.one_hot(conditions.long(), K)
+        elif conditions.ndim == 2 and conditions.shape[1] == K:
+            rows = conditions
+            if not ((rows == 0) | (rows == 1)).all() or not (rows.sum(1) == 1).all():
+                raise ValueError("one-hot rows hold one 1 each and 0 elsewhere; these do not")
+        else:
+            raise ValueError(
+                f"conditions are {conditions.dtype} of shape {tuple(conditions.shape)}; "
+                f"allowed are whole numbers (B,) from 0 to {K - 1}, or one-hot rows (B, {K})"
+            )
+        if len(rows) == 0 or batch not in (None, len(rows)):
+            raise ValueError(f"{len(rows)} conditions; allowed is one for each of {batch or 'one or more'} images")
+        return rows.to(device, torch.float32)
+
+
+def _is_whole(tensor):
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
