@@ -52,7 +52,7 @@ def examine(student, verdict):
         if grows and "shape" not in verdict.faults:
             judge_wiring(net, verdict)
         judge_rows(net, out, changed, verdict)
-        if grows:
+        if grows and "shape" not in verdict.faults and "rows" not in verdict.faults:
             judge_learning(student, net, verdict)
     except Stopped as why:
         verdict.fault_rest(str(why))

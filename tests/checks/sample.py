@@ -100,6 +100,7 @@ def examine(student, verdict):
     if any(run.silent_first for run in usable):
         judge_first(verdict)
     judge_many(student, verdict)
+    judge_twins(student, verdict)
     judge_seeds(student, verdict)
     judge_time_of_training(student, verdict)
     if not verdict.faults:
@@ -501,12 +502,12 @@ def judge_steps(student, run, verdict):
                 verdict.fault("mean", step_words(run, seen, right, on), step.words)
             return
     if w in (0, -1) or no_null:
-        for words, other in guidances(w):
-            if words and good(right, other):
-                run.found = (right, other)
-                if not verdict.faults.get("guidance"):
-                    verdict.fault("guidance", guidance_words(run, other), words)
-                return
+        words, other = min(guidances(w)[1:], key=lambda guess: misfit(run, seen, right, guess[1]))
+        if good(right, other):
+            run.found = (right, other)
+            if not verdict.faults.get("guidance"):
+                verdict.fault("guidance", guidance_words(run, other), words)
+            return
     else:
         free = fitted(run, seen, right)
         if free is not None and good(right, free):
@@ -517,6 +518,7 @@ def judge_steps(student, run, verdict):
                               "the predicted noise is added: subtract it" if abs(scale + 1) < 0.03 else "")  # fmt: skip
             else:
                 near = [(words, other) for words, other in guidances(w) if words and good(right, other)]
+                run.found = (right, near[0][1] if near else free)
                 verdict.fault("guidance", guidance_words(run, free), near[0][0] if near else "")
             return
         for step in candidates:
@@ -573,12 +575,18 @@ def spread_of(run, seen):
 
 def explains(run, seen, step, on):
     """Whether the steps' weights are those of the hypothesis, by chi square over all steps: a right one fails less than once in a million."""
+    return misfit(run, seen, step, on) < np.inf
+
+
+def misfit(run, seen, step, on):
+    """Chi square of the hypothesis, infinite where it is out of the question."""
     want = weights_for(run, step, on, seen.t)
     off = seen.value[:, :-1] - want
     certain = seen.precision / spread_of(run, seen)[:, None, None] ** 2
     rounding = np.linalg.inv(float32_off(run, seen.t, want))
     q = np.einsum("si,sij,sj->s", off, rounding @ np.linalg.solve(certain + rounding, certain), off)
-    return np.isfinite(q).all() and q.sum() < chi_square_bound(off.size) and q.max() < chi_square_bound(off.shape[1], 20)
+    fits = np.isfinite(q).all() and q.sum() < chi_square_bound(off.size) and q.max() < chi_square_bound(off.shape[1], 20)
+    return q.sum() if fits else np.inf
 
 
 def float32_off(run, t, want):
@@ -883,6 +891,7 @@ def ways_back():
         ("the mean is subtracted: x * 0.3081 + 0.1307", lambda x: (x * STD - MEAN).clip(0, 1)),
         ("the mean is not added: x * 0.3081 + 0.1307", lambda x: (x * STD).clip(0, 1)),
         ("the mean alone is added: x * 0.3081 + 0.1307", lambda x: (x + MEAN).clip(0, 1)),
+        ("the result is scaled back twice", lambda x: ((x * STD + MEAN).clip(0, 1) * STD + MEAN).clip(0, 1)),
         ("it is clamped before it is scaled back", lambda x: x.clip(0, 1) * STD + MEAN),
         ("it is clamped to [-1, 1] before it is scaled back", lambda x: x.clip(-1, 1) * STD + MEAN),
         ("it is clamped to [-1, 1]: pixels lie in [0, 1]", lambda x: (x * STD + MEAN).clip(-1, 1)),
@@ -929,6 +938,25 @@ def judge_many(student, verdict):
     if "mean" not in verdict.faults and (wrong := np.flatnonzero(shown != labels.numpy())).size:
         verdict.fault("condition", f"of 70 pictures {wrong.size} are not of the class asked for: picture {wrong[0]} is a {shown[wrong[0]]} and not "
                       f"a {labels[wrong[0]]}.", "the parts of a large batch leave in another order than they came")  # fmt: skip
+
+
+def judge_twins(student, verdict):
+    """Two pictures of one class differ by noise of their own: what the network makes of the class is the same and drops out."""
+    if "noise" in verdict.faults:
+        return
+    try:
+        run = observe(student, dict(OTHER, T=40), 0.0, (4, 4), Verdict(PROPERTIES, SEE))
+    except Exception as error:
+        if not hasattr(error, "where"):
+            raise
+        return
+    if run is None or not run.states or not line_up(run) or run.sound < len(run.X):
+        return
+    apart = run.X[:, 0] - run.X[:, 1]
+    follows = (apart[1:] * apart[:-1]).sum(1) / np.maximum((apart[:-1] ** 2).sum(1), 1e-12)
+    own = (apart[1:] - follows[:, None] * apart[:-1]).std(1)
+    if (own < 0.3 * schedule(**run.settings)["sqrt_beta_t"][run.t[:-1] - 1]).all():
+        verdict.fault("noise", "two pictures of one class go through the same noise.", "all pictures of a class share one noise")
 
 
 def judge_seeds(student, verdict):
