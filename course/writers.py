@@ -2,6 +2,7 @@
 
 import json
 import textwrap
+from collections import Counter
 
 from course.plain import plain
 
@@ -41,7 +42,7 @@ def _section(section):
 
 def _contents(shown):
     names = {"text": "text", "code": "code cell", "output": "output", "png": "picture", "jpeg": "picture"}
-    counts = {names[kind]: sum(each == kind for each, _ in shown) for kind in names}
+    counts = Counter(names[kind] for kind, _ in sorted(shown, key=lambda piece: list(names).index(piece[0])))
     return ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items() if count) or "nothing"
 
 

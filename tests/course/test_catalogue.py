@@ -11,8 +11,8 @@ from submissions import AUTOMATIC, graded, said
 
 ROWS = catalogue.rows()
 RIGHT, SLIPS = [row for row in ROWS if not row.section], [row for row in ROWS if row.section]
-FEW, FEW_SLIPS = ["a/r02"], ["a/null_row_of_zeros", "a/product_stops_early"]  # of the right ones that which samples image by image
-THROUGH_THE_WALLS = ["b/r12", "e/r03"]  # .cuda() written out; numpy, with a module beside it
+FEW = ["b/r13", "a/null_row_of_zeros"]
+THROUGH_THE_WALLS = ["a/r02", "b/r12", "e/r03"]  # image by image; .cuda() written out; numpy, with a module beside it
 
 
 def named(names):
@@ -22,7 +22,7 @@ def named(names):
 
 
 def test_a_few_are_judged_as_they_should_be(capsys):
-    assert not catalogue.table(named(FEW + FEW_SLIPS))
+    assert not catalogue.table(named(FEW))
 
 
 @pytest.mark.slow

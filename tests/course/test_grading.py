@@ -142,6 +142,7 @@ def test_messages_are_said_once():
     assert second.says == ("The same as above.",) and third.says == () and third.points == 1
 
 
+@pytest.mark.slow
 def test_an_error_of_the_checks_costs_nobody_anything(tmp_path, monkeypatch):
     def broken(student, verdict):
         raise KeyError("of ours")

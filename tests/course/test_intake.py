@@ -276,7 +276,7 @@ def test_the_cases(tmp_path, case):
     assert not weights or (found.code / "best_checkpoint.pth").read_text() == "digits"
 
 
-@pytest.mark.parametrize("what", ["nowhere", "zip"])
+@pytest.mark.parametrize("what", ["nowhere", pytest.param("zip", marks=pytest.mark.slow)])
 def test_nothing_was_handed_in(tmp_path, what):
     where = tmp_path / "it"
     if what == "folder":
@@ -317,6 +317,7 @@ def test_files_that_are_not_as_they_should_be(tmp_path, files, lost, words):
     assert re.search(words, says), says
 
 
+@pytest.mark.slow
 def test_a_notebook_that_is_none_is_said_where_it_would_be_shown(tmp_path):
     folder = submission(tmp_path / "it", {"ConditionalDDPM.ipynb": "no JSON", "DDPM.py": None, "ResUNet.py": None})
     record = grade(folder)
