@@ -243,3 +243,47 @@ def test_a_ddpm_that_begins_with_everything_of_utils(tmp_path, monkeypatch, firs
     again, student = importlib.import_module("utils"), importlib.import_module("DDPM")
     assert student.__file__ == str(tmp_path / "DDPM.py") and again is not utils
     assert type(again._new_model(SMALL, "cpu")) is student.ConditionalDDPM
+
+
+def test_check_says_what_pytest_says(capsys):
+    utils.check("scheduler")
+    assert capsys.readouterr().out == "2.1 Variance schedule: all right\n"
+    with pytest.raises(ValueError, match="allowed is one of network, scheduler, forward, sample"):
+        utils.check("2.1")
+
+
+def shown(error):
+    """What a notebook shows of an error in place of its frames."""
+    return "\n".join(error._render_traceback_())
+
+
+def test_an_unwritten_piece_is_one_line_in_a_notebook(loaders, monkeypatch):
+    text = Path(sys.modules["DDPM"].__file__).read_text()
+    code = compile(text.replace("hidden = torch.rand", "raise NotImplementedError  #"), "/somewhere/DDPM.py", "exec")
+    module = {"__name__": "DDPM"}
+    exec(code, module)
+    monkeypatch.setattr(sys.modules["DDPM"], "ConditionalDDPM", module["ConditionalDDPM"])
+    with pytest.raises(NotImplementedError) as error:
+        utils.check_forward(loaders[0], SMALL, "cpu")
+    assert shown(error.value) == "ConditionalDDPM.forward in DDPM.py is not written yet."
+
+
+def test_without_a_model_the_sample_check_says_where_it_comes_from():
+    with pytest.raises(ValueError) as error:
+        utils.check_sample(None, SMALL, "cpu")
+    assert shown(error.value).startswith("There is no model yet: check_forward trains it")
+
+
+def test_an_interrupted_training_says_where_it_stands(loaders, monkeypatch):
+    epochs = iter([None, KeyboardInterrupt])
+    train = utils.training.Trainer.train_epoch
+
+    def interrupted(self, *args):
+        if stop := next(epochs):
+            raise stop
+        return train(self, *args)
+
+    monkeypatch.setattr(utils.training.Trainer, "train_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt) as error:
+        utils.solver(SMALL, "it", *loaders)
+    assert shown(error.value) == "Interrupted after 1 of 2 epochs, which are kept in save/it. The same call goes on from there."
