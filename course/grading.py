@@ -22,10 +22,13 @@ MOST_SAID = 3                        # messages of a property
 
 
 class Loaded:
-    """How a module is imported: whether something empty stands in for the student's ResUNet.py, or why it cannot be."""
+    """How a module is imported: whether something empty stands in for the student's ResUNet.py, or why it cannot be.
+
+    hung: whether its scheduler does not come back.
+    """
 
     def __init__(self, stand_in=False, problem=""):
-        self.stand_in, self.problem = stand_in, problem
+        self.stand_in, self.problem, self.hung = stand_in, problem, False
 
 
 def grade(submission, *, name=None, seconds=60):
@@ -98,6 +101,7 @@ def _section(box, section, loaded, until):
         lost = tuple(Property(words, 0, points, says) for points, words in section.properties.values())
         return Section(section.key, section.title, 0, section.points, lost)
     student = _student(box, section, loaded.stand_in, until)
+    student.hung = loaded.hung
     try:
         verdict = section.examine(student)
     except Exception:  # an error of the checks themselves is no fault of the student
@@ -105,6 +109,7 @@ def _section(box, section, loaded, until):
         return Section(section.key, section.title, None, section.points, notes=notes)
     finally:
         student.close()
+    loaded.hung = student.hung
     said = set()
     properties = tuple(_property(verdict, key, said) for key in section.properties)
     return Section(section.key, section.title, sum(each.points for each in properties), section.points, properties, tuple(verdict.notes))

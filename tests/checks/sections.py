@@ -38,6 +38,7 @@ class Section:
         except Exception as error:
             if not hasattr(error, "where"):
                 raise
+            student.hung |= self.key == "scheduler" and getattr(error, "final", False)
             verdict.unwritten = isinstance(error, NotImplementedError)
             unwritten = f"{self.cls}.{self.method} in {self.module}.py is not written yet."
             verdict.fault_rest(unwritten if verdict.unwritten else stops(self.method, error))

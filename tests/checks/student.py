@@ -49,10 +49,13 @@ class Call:
 
 
 class Lender:
-    """A right schedule in the student's own shapes. A time step outside 1 … T is an error, or, where lenient, the nearest inside."""
+    """A right schedule in the student's own shapes. A time step outside 1 … T is an error, or, where lenient, the nearest inside.
 
-    def __init__(self, settings, lenient=False):
-        self.T, self.tables, self.lenient, self.blind = settings["T"], schedule(**settings), lenient, False
+    blind: the student's own is not asked for its shapes.
+    """
+
+    def __init__(self, settings, lenient=False, blind=False):
+        self.T, self.tables, self.lenient, self.blind = settings["T"], schedule(**settings), lenient, blind
 
     def __call__(self, t_s, shapes):
         t = t_s.reshape(-1).long()
@@ -97,10 +100,10 @@ def stops(what, error):
 
 
 class Student:
-    """cls: a ConditionalDDPM or a ConditionalUnet."""
+    """cls: a ConditionalDDPM or a ConditionalUnet. hung: whether its scheduler does not come back, and so is not asked again."""
 
     def __init__(self, cls):
-        self.cls, self.schedules = cls, {}
+        self.cls, self.schedules, self.hung = cls, {}, False
 
     def process(self, settings, answer=None, right=None, scalar=False, seed=SEED):
         lend.seed(seed)
@@ -116,7 +119,7 @@ class Student:
 
         lenient: a t outside 1 … T is no error. Raises the error of the first form where none is taken.
         """
-        right = Lender(settings, lenient) if lenient else self.scheduler(settings)[0]
+        right = Lender(settings, lenient, self.hung) if lenient else self.scheduler(settings)[0]
         said = None
         for scalar in (False, True):
             for form, conditions in (("labels", labels), ("one-hot rows", F.one_hot(labels, 10))):
@@ -141,13 +144,11 @@ class Student:
     def _scheduler(self, settings):
         from checks import scheduler  # which is no business of a network
 
-        verdict, got, lost = Verdict(scheduler.PROPERTIES, ""), None, False
+        verdict, got = Verdict(scheduler.PROPERTIES, ""), None
         try:
-            got = scheduler.look(self.process(settings), settings, verdict)
-        except (Exception, scheduler.Unreadable) as error:
-            lost = getattr(error, "final", False)
+            if not self.hung:
+                got = scheduler.look(self.process(settings), settings, verdict)
+        except Exception as error:
+            self.hung = getattr(error, "final", False)
             verdict.fault_rest("")
-        lender = Lender(settings) if verdict.faults else None
-        if lost:
-            lender.blind = True
-        return lender, got
+        return (Lender(settings, blind=self.hung) if verdict.faults or self.hung else None), got
