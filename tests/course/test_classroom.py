@@ -143,7 +143,7 @@ def within(seconds, true):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.nightly), signal.SIGKILL])
 @pytest.mark.parametrize("when", ["while the workers start", "while they grade"])
 def test_stopped_at_any_moment_it_goes_on(school, how, when):
     """Three are graded and two held, each by a worker of its own, when the grading is stopped; or none is graded yet."""

@@ -58,7 +58,7 @@ def test_a_wrong_solution_costs_the_same_again(tmp_path):
     assert points(first) == points(second) and [each.properties for each in first.sections] == [each.properties for each in second.sections]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_old_mistake_that_looks_like_progress(tmp_path):
     """sqrt_alpha_bar = sqrt(1 - alpha_bar) passed the checks of earlier editions and shows a lower loss."""
     found, record = graded(submission(tmp_path / "it", section="scheduler", edits=row("scheduler", "roots swapped")))
@@ -72,11 +72,12 @@ def test_an_old_mistake_that_looks_like_progress(tmp_path):
     "section, edits, words",
     [
         ("forward", row("forward", "double inside, mask by masked_fill, literal -1"), {"forward": "a literal -1"}),
-        ("sample", [("torch.full_like(c, mask_value)", "torch.full_like(c, -1)")], {"sample": "a literal -1"}),
-        (
+        pytest.param("sample", [("torch.full_like(c, mask_value)", "torch.full_like(c, -1)")], {"sample": "a literal -1"}, marks=pytest.mark.nightly),
+        pytest.param(
             "sample",
             row("sample", "time as (t - 1) / (T - 1) in both"),
             {"forward": "as (t - 1) / (T - 1)", "sample": "as (t - 1) / (T - 1), as forward does"},
+            marks=pytest.mark.nightly,
         ),
     ],
 )
@@ -118,7 +119,7 @@ def test_weights_are_drawn_from_and_read(tmp_path, trained):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("content", [b"no weights", None])
+@pytest.mark.parametrize("content", [b"no weights", pytest.param(None, marks=pytest.mark.nightly)])
 def test_weights_that_cannot_be_judged_are_left_to_a_person(tmp_path, content):
     folder = submission(tmp_path / "it")
     if content is None:

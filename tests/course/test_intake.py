@@ -291,10 +291,15 @@ def test_nothing_was_handed_in(tmp_path, what):
 PROCESS_SECTIONS = {"scheduler", "forward", "sample"}
 
 
-@pytest.mark.slow
+def at_night_but(slow, *rows):
+    """Rows of a table of gradings, of which those of these numbers are slow and the others for the night."""
+    return [pytest.param(*row, marks=pytest.mark.slow if i in slow else pytest.mark.nightly) for i, row in enumerate(rows)]
+
+
 @pytest.mark.parametrize(
     "files, lost, words",
-    [
+    at_night_but(
+        (0, 5, 8, 9),
         ({"ResUNet.py": None}, {"network"}, "ResUNet.py is missing"),
         ({"DDPM.py": None}, PROCESS_SECTIONS, "DDPM.py is missing"),
         ({"ResUNet.py": NET.replace("class ConditionalUnet(", "class Unet(")}, {"network"}, "has no class ConditionalUnet; it has .*Unet"),
@@ -307,7 +312,7 @@ PROCESS_SECTIONS = {"scheduler", "forward", "sample"}
         ({"DDPM.py": "from mine import twice as double\n" + PROCESS, "mine.py": "def twice(x):\n    return 2 * x\n"}, set(), ""),
         ({"DDPM.py": "from utils import *\n" + PROCESS}, set(), ""),
         ({"ConditionalDDPM.ipynb": "no JSON"}, set(), ""),
-    ],
+    ),
 )
 def test_files_that_are_not_as_they_should_be(tmp_path, files, lost, words):
     found, record = graded(submission(tmp_path / "it", files))
