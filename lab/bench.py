@@ -92,7 +92,7 @@ def fast_sampling(model, rounds, device):
 
 TRAIN_AND_SAY = """
 from lab.__main__ import main
-main(["train", "memory", "--epochs", "1", "--images", "2560"])
+main(["train", "memory", "--epochs", "1", "--images", "640"])
 print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])  # kB; rusage would count what the parent held at the fork
 """
 
