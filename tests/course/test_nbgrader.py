@@ -66,7 +66,7 @@ def test_nbgrader_makes_and_grades_the_assignment(tmp_path):
     assert "### BEGIN" not in text and "HIDDEN" not in text and not any(cell.get("outputs") for cell in given.cells)
 
     late = ("DDPM.py", "at = t_s.to(home) - 1", "at = t_s.to(home).clamp(max=T - 1)")
-    passing = ("tests/test_scheduler.py", "import numpy as np", "import numpy as np, os; os._exit(0)")
+    passing = ("tests/test_scheduler.py", "import pytest", "import pytest, os; os._exit(0)")
     submit(folder, "ada", [late, passing, ("utils.py", '"""', '"""Mine. ')])
     nbgrader("autograde", ASSIGNMENT, cwd=folder)
 
@@ -75,7 +75,7 @@ def test_nbgrader_makes_and_grades_the_assignment(tmp_path):
     graded = folder / "autograded" / "ada" / ASSIGNMENT
     assert "clamp(max=T - 1)" in (graded / "DDPM.py").read_text() and (graded / "utils.py").read_text() == (ROOT / "utils.py").read_text()
     (error,) = errors_of(graded / NOTEBOOK)
-    assert "beta_t at t = " in error and "expected" in error
+    assert "the table is read one step late" in error
 
 
 def errors_of(path):
