@@ -236,7 +236,7 @@ def digits():
     return Digits(load_model())
 
 
-@pytest.mark.slow
+@pytest.mark.nightly  # seconds depend on the processor, and on what runs beside it
 def test_sixteen_digits_in_ten_seconds(digits, request):
     """Seconds of the processor in one thread, so that a busy machine does not count: two cores have them all the more."""
     request.addfinalizer(functools.partial(torch.set_num_threads, torch.get_num_threads()))
