@@ -15,7 +15,6 @@ COPY = re.compile("copy|kopie|copie", re.IGNORECASE)
 ONE_AGE = 10  # seconds: to copy or to unpack a submission takes a while
 
 
-
 def is_version(name, wanted):
     """Whether a file's name is the wanted one or what something made of it."""
     return _pattern(wanted).fullmatch(name) is not None

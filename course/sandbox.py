@@ -175,8 +175,8 @@ def _free_user():
 def _imported(code):
     """The modules that the student's files import and that are not theirs: worth importing once, before the children are made."""
     theirs = {path.stem for path in code.iterdir()}
-    names = [name for name in sorted(imports.imported(sorted(code.rglob("*.py")))) if name.split(".")[0] not in theirs and len(name) < 60]
-    return names[:MOST_IMPORTS]
+    names = sorted(imports.imported(sorted(code.rglob("*.py"))))
+    return [name for name in names if name.split(".")[0] not in theirs][:MOST_IMPORTS]
 
 
 def _allowed(wall):

@@ -5,6 +5,7 @@ the network sees shows how it weighs x_t and the two predictions, and what noise
 """
 
 from dataclasses import dataclass, field
+from itertools import permutations
 
 import numpy as np
 import torch
@@ -66,6 +67,10 @@ class Run:
     images: object
     states: list
     size: float
+    reseeds: bool              # whether torch's own random numbers were seeded anew
+    seen: list = field(default_factory=list)  # the classes whose conditions were shown
+    has_null: bool = False     # whether the null condition was
+    sound: int = 0             # states before the values run away
     X: np.ndarray = None
     C: np.ndarray = None  # eps_cond, eps_uncond and 1 beside each x, (steps, B, 784)
     U: np.ndarray = None
@@ -122,12 +127,12 @@ def observe(student, settings, omega, labels, verdict, first=True, seed=0, size=
     run = lambda lenient: student.run(settings, predictor(size), torch.tensor(labels), call, seed, lenient)
     try:
         try:
-            calls, (images, student.reseeds), form = run(lenient=False)
+            calls, (images, reseeds), form = run(lenient=False)
         except Exception as error:
             if not is_outside(error):
                 raise
             verdict.fault("time", f"{here}sample asks the schedule for a t outside 1 … T ({error}).", "the loop does not run from T down to 1")
-            calls, (images, student.reseeds), form = run(lenient=True)
+            calls, (images, reseeds), form = run(lenient=True)
     except NotImplementedError:
         raise
     except Exception as error:
@@ -148,7 +153,7 @@ def observe(student, settings, omega, labels, verdict, first=True, seed=0, size=
         verdict.note("sample puts the network into train mode, so that batch statistics go into the pictures: call self.network.eval().")
     if any(call.grows for call in calls):
         verdict.note("sample keeps the graph of every step, which fills the memory: put it under torch.no_grad().")
-    run = Run(settings, omega, labels, images, [], size)
+    run = Run(settings, omega, labels, images, [], size, reseeds)
     follow(run, calls)
     return run
 
@@ -909,8 +914,6 @@ def ways_back():
 
 
 def orders(count):
-    from itertools import permutations
-
     return [list(order) for order in permutations(range(count)) if list(order) != list(range(count))]
 
 
@@ -966,7 +969,7 @@ def judge_seeds(student, verdict):
     one, two = (observe(student, short, 0.0, (1, 6), quiet, seed=seed) for seed in (11, 12))
     if one and two and one.states and two.states and one.states[0] and two.states[0] and np.array_equal(one.states[0][0].x, two.states[0][0].x):
         if len(one.states[0]) > 1 and one.states[0][0].x.any():
-            if student.reseeds:
+            if one.reseeds:
                 verdict.fault("noise", "two calls of sample start from the same noise: set no seed inside sample.")
             else:
                 verdict.note("two calls of sample draw the same pictures, from a generator that is seeded inside it.")
