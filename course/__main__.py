@@ -24,20 +24,22 @@ def grade(arguments):
     if arguments.jobs:
         raise CommandError("--jobs is for a class: --all FOLDER --out REPORT")
     out = _writable(arguments.out)
-    from course import grading, writers  # here, as torch takes seconds
-    from course.sandbox import SandboxError
-    from lab.checkpoint import write_text
+    from course import guard
 
     if not Path(arguments.submission).exists():
         raise CommandError(f"{arguments.submission} does not exist; name a folder or a zip")
-    try:
-        record = grading.grade(arguments.submission)
-    except SandboxError as error:
-        raise CommandError(str(error)) from error
+    path = Path(arguments.submission).absolute()
+    ((_, record, why),) = guard.graded({path.name: path}, jobs=1)
+    if record is None:
+        raise CommandError(why)
+    from course import writers
+
     said = writers.WRITERS[arguments.format or "text"](record)
     if out is None:
         print(said, end="")
     else:
+        from lab.checkpoint import write_text  # here, as torch takes seconds
+
         write_text(out, said)
 
 

@@ -1,25 +1,18 @@
 """Grade a whole class: every submission of a folder, in parallel, going on where it was stopped."""
 
-import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import json
-import multiprocessing
 import os
 import re
-import signal
 import stat
-import sys
-import threading
-import time
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from course import pages
+from course import guard, pages
 from course.handout import ROOT
 from course.plain import cell, file_name, plain
 from course.record import from_json, to_json
@@ -40,14 +33,12 @@ def grade_all(folder, report, jobs=None, grade=None):
     """Grade each sub-folder and zip of `folder`; write the records, scores.csv, a page a submission and index.html to `report`.
 
     A record is used again where neither the submission nor the grader has changed. jobs: how many are graded at once, by default
-    one a core. grade: instead of course.grading.grade. Returns the names of what could not be graded. Raises ClassError, before
+    one a core. grade: see course.guard.graded. Returns the names of what could not be graded. Raises ClassError, before
     any work where it can.
     """
     folder, report = Path(folder).absolute(), Path(report).absolute()
     if jobs is not None and jobs < 1:
         raise ClassError(f"--jobs {jobs}; allowed is a whole number of at least 1")
-    if grade is None:
-        from course.grading import grade  # here, as it takes a second
     names = _submissions(folder, report)
     _prepare(report)
     with _alone(report):
@@ -57,7 +48,7 @@ def grade_all(folder, report, jobs=None, grade=None):
         todo = {name: path for name, path in names.items() if name not in records}
         failed = {}
         bar = tqdm(total=len(names), initial=len(records), unit="submission", desc=folder.name, disable=None)
-        with bar, contextlib.closing(_graded(todo, jobs or _cores(), grade)) as graded:
+        with bar, contextlib.closing(guard.graded(todo, jobs or _cores(), grade)) as graded:
             for name, record, why in graded:
                 if record:
                     records[name] = _keep(report, name, digests[name], plain(record))
@@ -116,19 +107,31 @@ def _digest(*paths):
     """SHA-256 of files and folders: names and contents. Links are not followed."""
     digest = hashlib.sha256()
     for top in paths:
-        inside = sorted(Path(each) / name for each, _, files in os.walk(top) for name in files) if top.is_dir() else [top]
-        for path in inside:
-            if "__pycache__" in path.parts:
-                continue
-            about = path.lstat()
-            digest.update(os.fsencode(path.relative_to(top.parent)) + b"\0%d\0%d\0" % (stat.S_IFMT(about.st_mode), about.st_size))
-            if path.is_symlink() or not path.is_file():
-                digest.update(os.fsencode(os.readlink(path)) if path.is_symlink() else b"")
-            elif about.st_size > LARGE:
-                digest.update(b"%d" % about.st_mtime_ns)
-            else:
-                digest.update(path.read_bytes())
+        for path in sorted(_files(top)):
+            about = os.lstat(path)
+            digest.update(os.fsencode(os.path.relpath(path, top.parent)) + b"\0%d\0%d\0" % (stat.S_IFMT(about.st_mode), about.st_size))
+            with contextlib.suppress(OSError):  # what cannot be read is not graded either
+                if stat.S_ISLNK(about.st_mode):
+                    digest.update(os.fsencode(os.readlink(path)))
+                elif about.st_size > LARGE:
+                    digest.update(b"%d" % about.st_mtime_ns)
+                elif stat.S_ISREG(about.st_mode):
+                    digest.update(Path(path).read_bytes())
     return digest.hexdigest()
+
+
+def _files(top):
+    """The paths of all files in a folder, of the file itself if it is one; what lies deeper than a path may be is left out."""
+    waiting = [os.fspath(top)] if top.is_dir() else []
+    if not waiting:
+        yield os.fspath(top)
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    yield entry.path
+                elif entry.name != "__pycache__":
+                    waiting.append(entry.path)
 
 
 def _keep(report, name, digest, record):
@@ -151,58 +154,6 @@ def _kept(report, name, digest):
 def _light(record):
     """A record without the pieces of the notebook: those of two hundred do not have to be held at once."""
     return dataclasses.replace(record, sections=tuple(dataclasses.replace(section, shown=()) for section in record.sections))
-
-
-def _graded(todo, jobs, grade):
-    """Grade in processes of their own and yield (name, record, None) or (name, None, why), as they come."""
-    if not todo:
-        return
-    context = multiprocessing.get_context("spawn")  # a forked process would keep its parent's ends of pipes open
-    waiting, running = list(todo.items()), {}
-    pool = concurrent.futures.ProcessPoolExecutor(min(jobs, len(waiting)), mp_context=context, initializer=_begin)
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:  # no more are handed out than run, so that stopping is quick
-                name, path = waiting.pop(0)
-                running[pool.submit(_grade, grade, path, name)] = name
-            for future in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
-                yield running.pop(future), *future.result()
-    except concurrent.futures.process.BrokenProcessPool as error:
-        why = "a grading process was killed, perhaps for lack of memory; give the command again: it goes on from here"
-        raise ClassError(why) from error
-    except BaseException:  # Ctrl-C above all: what is being graded is given up
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown()
-
-
-def _grade(grade, path, name):
-    """In a process of the pool: (record, None), or (None, why)."""
-    try:
-        return grade(path, name=name), None
-    except Exception as error:  # the class's other submissions are to be graded all the same
-        return None, f"{type(error).__name__}: {error}"
-
-
-def _begin():
-    """In a process of the pool, first: end when told to, or when the parent has died, but let the grading clear up after itself."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the parent passes it on
-
-    def end(*_):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the pool sends a second one, in the midst of clearing up
-        sys.exit(1)
-
-    def follow():
-        multiprocessing.parent_process().join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(10)
-        os._exit(1)  # it waits for work that nobody will send
-
-    signal.signal(signal.SIGTERM, end)
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _cores():

@@ -1,6 +1,5 @@
 """Grade one submission: its code runs in the sandbox, the checks of tests/ run here, on stand-ins for its classes."""
 
-import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -10,6 +9,7 @@ from checks.sections import SECTIONS
 from checks.student import stops
 
 from course import intake, notebook, remote
+from course.folder import working_folder
 from course.record import Property, Record, Section
 from course.rubric import BY_HAND, TITLES, TRAINING
 from course.sandbox import Sandbox
@@ -38,8 +38,8 @@ def grade(submission, *, name=None, seconds=60):
     machine cannot run any submission.
     """
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="grading-") as folder:
-        taken = intake.take(submission, folder)
+    with working_folder() as folder:
+        taken = intake.take(submission, folder / "taken")
         left = start + seconds - END_SECONDS - time.monotonic()
         with Sandbox(taken.code, left) as box:
             sections, notes = _graded(box, taken)
@@ -130,7 +130,7 @@ def _training(box, taken):
     key, title = "training", TITLES["training"]
     if not taken.checkpoint:
         return Section(key, title, None, TRAINING, notes=(f"No {intake.CHECKPOINT} was handed in.",), shown=_shown(taken, key))
-    properties, notes = judge(box)
+    properties, notes = judge(box, taken.code / intake.CHECKPOINT)
     points = sum(each.points for each in properties) if properties else None
     return Section(key, title, points, TRAINING, tuple(properties), tuple(notes), () if properties else _shown(taken, key))
 

@@ -10,3 +10,4 @@ TITLES = {
 }
 BY_HAND = {"guidance": 4, "customise": 6}  # 3 for the figures and 1 for the answer; 5 and 1
 TRAINING = 8
+POINTS = {**{key: section.points for key, section in SECTIONS.items()}, "training": TRAINING, **BY_HAND}  # of each section

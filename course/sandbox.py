@@ -1,14 +1,15 @@
 """Where a submission runs: processes of their own behind walls, watched, and ended with all that they started."""
 
 import contextlib
+import errno
+import itertools
 import os
 import pwd
 import secrets
-import shutil
 import socket
+import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -17,14 +18,16 @@ import psutil
 
 from course import imports
 from course.clock import Clock
-from course.walls import DISK, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
+from course.folder import USERS, end, remove, working_folder
+from course.walls import DISK, FILES, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
 from course.wire import ENDED, Link, Lost, pair
 
 MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
 PATIENCE, OWN = 1, 5  # times its seconds may a submission wait for a processor, with no more processes than these
 START_SECONDS = 60  # for a fresh interpreter to import torch on a busy machine
-MOST_IMPORTS = 100
-LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB of files, and time."
+AHEAD = ("matplotlib", "numpy", "torch", "torchvision", "tqdm", "einops", "scipy", "PIL", "IPython")  # packages that take time to import
+SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # where every user may write
+LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB in {FILES:,} files, and time."
 
 
 class Sandbox:
@@ -33,28 +36,32 @@ class Sandbox:
     def __init__(self, code, seconds, wall=None):
         self.wall, self.clock, self.process = wall or best_wall(), Clock(PATIENCE * seconds), None
         self.until = self.now() + seconds
-        self.base = Path(tempfile.mkdtemp(prefix="grading-")).resolve()
         self.user = _free_user() if os.getuid() == 0 else None
         self.printed, self.ended_by = "", ""
         self.modules = _imported(Path(code))
+        self.opened = contextlib.ExitStack()
+        self.base = self.opened.enter_context(working_folder())
         furnish(self.base, Path(code), self.user)
-        threading.Thread(target=self._watch, daemon=True).start()
 
     def __enter__(self):
-        started = False
-        try:
-            started = self._start()
-        except OSError as error:
-            self.printed = str(error)
-        if not started:
-            self.__exit__()
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.__exit__)
+            threading.Thread(target=self._watch, daemon=True).start()
+            started = self._start((self.until - self.now()) / 2)
+            if not started:  # a module that cannot be imported ahead is no failure of the sandbox
+                self.modules = []
+                started = self._start(self.until - self.now())
+            if started:
+                on_error.pop_all()
+                return self
             raise SandboxError(f"the sandbox does not start: {self.printed.strip()[-500:] or 'no word came from it'}")
-        return self
 
     def __exit__(self, *error):
         self.until = 0  # ends the watch
-        self._stop()
-        shutil.rmtree(self.base, ignore_errors=True)
+        try:
+            self._stop()
+        finally:
+            self.opened.close()
 
     def now(self):
         """The time by which limits are set: it stands while grader or submission wait for a processor."""
@@ -70,7 +77,7 @@ class Sandbox:
         for again in (False, True):
             if again or self.process is None or self.process.poll() is not None:
                 self._stop()
-                self._start()
+                self._start(seconds)
             until = min(self.until, self.now() + seconds)
             mine, theirs = pair()
             with theirs, contextlib.suppress(OSError):
@@ -80,10 +87,10 @@ class Sandbox:
             mine.close()
         raise Lost(self.ended_by or ENDED)
 
-    def _start(self):
-        """Whether a worker is there now, in an empty scratch folder."""
+    def _start(self, seconds):
+        """Whether a worker is there now, after at most so many seconds, in an empty scratch folder."""
         for path in (self.base / "scratch").iterdir():
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+            remove(path)
         mine, theirs = pair()
         alone = "no" if self.wall == "limits" else "yes"
         office, code = self.base / "office", self.base / "code"
@@ -100,7 +107,7 @@ class Sandbox:
                      "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
-        if self._says(b"r", min(self.now() + START_SECONDS, self.until)):
+        if self._says(b"r", min(self.now() + min(START_SECONDS, seconds), self.until)):
             return True
         self._stop()
         return False
@@ -131,16 +138,23 @@ class Sandbox:
             inside = _family(process.pid) if process else []
             if len(inside) <= OWN:  # what starts many of its own waits for itself
                 self.clock.look(p.pid for p in inside)
-            with contextlib.suppress(psutil.Error):
-                memory = sum(_own_memory(p) for p in inside)
-                over = [
-                    (memory > MEMORY, f"uses more than {MEMORY // 2**30} GB of memory"),
-                    (len(inside) > PROCESSES + 4, f"starts more than {PROCESSES} processes"),
-                    (_size(self.base / "scratch") > DISK, f"writes more than {DISK // 2**20} MB of files"),
-                ]
-                for words in (words for true, words in over if true):
-                    self.ended_by = f"Your code {words}: it was stopped."
-                    self._stop()
+            words = self._over(inside)
+            if words:
+                self.ended_by = f"Your code {words}: it was stopped."
+                self._stop()
+
+    def _over(self, inside):
+        """What these processes take more of than they may, in words."""
+        if len(inside) > PROCESSES + 4:
+            return f"starts more than {PROCESSES} processes"
+        if sum(_memory(p.pid) for p in inside) + _nameless(inside) > MEMORY:
+            return f"uses more than {MEMORY // 2**30} GB of memory"
+        size, files, deep = _below(self.base / "scratch")
+        for place in SHARED if self.wall == "user" else ():  # where it has a file system of its own, these are not there
+            size += sum(_below(entry.path)[0] + about.st_blocks * 512 for entry, about in _of(self.user, place))
+        if deep or size > DISK or files > FILES:
+            return f"writes more than {DISK // 2**20} MB, more than {FILES:,} files, or folders deeper than a path may be"
+        return ""
 
     def _stop(self):
         """Kill everything inside, whatever it has become."""
@@ -152,11 +166,12 @@ class Sandbox:
         process.kill()
         process.wait()
         psutil.wait_procs(inside, timeout=5)
-        if self.wall == "user":  # what has left the family is still of this user
-            kill = ["setpriv", "--reuid", str(self.user), "--regid", str(self.user), "--clear-groups", "kill", "-KILL", "-1"]
-            subprocess.run(kill, capture_output=True)
-        elif self.wall == "limits":
-            _kill(p for p in psutil.process_iter() if _environment(p).get("HOME") == str(self.base / "scratch"))
+        if self.wall != "namespaces":
+            end(self.base)  # what has left the family
+        if self.wall == "user":
+            for place in SHARED:
+                for entry, _ in _of(self.user, place):
+                    remove(entry.path)
         self.control.close()
 
 
@@ -164,7 +179,7 @@ def _free_user():
     """A user id that nobody has, so that all its processes are the submission's."""
     taken = {process.info["uids"].real for process in psutil.process_iter(["uids"]) if process.info["uids"]}
     while True:
-        user = 20_000 + secrets.randbelow(40_000)
+        user = secrets.choice(USERS)
         with contextlib.suppress(KeyError):
             pwd.getpwuid(user)
             continue
@@ -173,10 +188,10 @@ def _free_user():
 
 
 def _imported(code):
-    """The modules that the student's files import and that are not theirs: worth importing once, before the children are made."""
+    """The modules of large packages that the student's files import: worth importing once, before the children are made."""
     theirs = {path.stem for path in code.iterdir()}
     names = sorted(imports.imported(sorted(code.rglob("*.py"))))
-    return [name for name in names if name.split(".")[0] not in theirs][:MOST_IMPORTS]
+    return [name for name in names if name.split(".")[0] in AHEAD and name.split(".")[0] not in theirs]
 
 
 def _allowed(wall):
@@ -204,25 +219,49 @@ def _kill(processes):
             process.kill()
 
 
-def _own_memory(process):
+def _memory(pid):
+    """Bytes that a process has made: its own and, which several may count, those it shares."""
     try:
-        memory = process.memory_info()
-        return memory.rss - memory.shared
-    except psutil.Error:
+        with open(f"/proc/{pid}/status") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
+    except (OSError, ValueError):
         return 0
 
 
-def _environment(process):
-    try:
-        return process.environ()
-    except (psutil.Error, OSError):
-        return {}
+def _nameless(processes):
+    """Bytes of the files without a name that processes hold open: memfd_create's, and those that were deleted."""
+    sizes = {}
+    for process in processes:
+        folder = f"/proc/{process.pid}/fd"
+        with contextlib.suppress(OSError):
+            for number in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    about = os.stat(f"{folder}/{number}")
+                    if stat.S_ISREG(about.st_mode) and about.st_nlink == 0:
+                        sizes[about.st_dev, about.st_ino] = about.st_blocks * 512
+    return sum(sizes.values())
 
 
-def _size(folder):
-    size = 0
-    for where, _, names in os.walk(folder):
-        for name in names:
+def _of(user, place):
+    """(entry, os.stat_result) of what belongs to a user in a folder."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
             with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(where, name)).st_blocks * 512
-    return size
+                about = entry.stat(follow_symlinks=False)
+                if about.st_uid == user:
+                    yield entry, about
+
+
+def _below(folder):
+    """(bytes in a folder, how many files and folders, whether one lies too deep for a path); it stops at more than FILES."""
+    size, files, deep, waiting = 0, 0, False, [folder]
+    while waiting and files <= FILES:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in itertools.islice(entries, FILES):
+                    files += 1
+                    size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    waiting += [entry.path] if entry.is_dir(follow_symlinks=False) else []
+        except OSError as error:
+            deep |= error.errno == errno.ENAMETOOLONG
+    return size, files, deep

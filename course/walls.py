@@ -11,14 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import torch
 
+from course.folder import USERS, working_folder
 from course.handout import ROOT
 
-DISK = 2**28  # bytes that a submission may write
+DISK, FILES = 2**28, 5000  # bytes, and files and folders, that a submission may write
 WALLS = ("namespaces", "user", "limits")
 SAID = {
     "namespaces": (
@@ -35,6 +35,8 @@ SAID = {
     ),
 }
 
+BOUND = "--no-new-privs --inh-caps=-all --bounding-set=-all --pdeathsig KILL"  # it ends with the grader, however that ends
+
 # $1: an empty folder that becomes the root; $2: the folder of the submission; $3: user id or ""; then folders to show, "--", the command.
 NEW_ROOT = f"""
 set -e
@@ -46,13 +48,16 @@ while [ "$1" != -- ]; do
 done; shift
 show "$base/office"; show "$base/code"
 mkdir -p "$root$base/scratch" "$root/proc" "$root/dev" "$root/old"
-mount -t tmpfs -o mode=777,size={DISK} tmpfs "$root$base/scratch"
-mount -t proc -o ro proc "$root/proc" || true
+mount -t tmpfs -o mode=777,size={DISK},nr_inodes={FILES} tmpfs "$root$base/scratch"
+if mount -t proc proc "$root/proc"; then
+    for limit in shmall shmmni; do echo 0 > "$root/proc/sys/kernel/$limit" || true; done  # memory that no process needs to hold
+    mount -o remount,ro "$root/proc"
+fi
 for device in null zero random urandom; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
 cd "$root"; pivot_root . old; umount -l old; rmdir old
 mount -o remount,bind,ro /
 cd "$base/scratch"
-exec setpriv ${{user:+--reuid "$user" --regid "$user" --clear-groups}} --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
+exec setpriv ${{user:+--reuid "$user" --regid "$user" --clear-groups}} {BOUND} "$@"
 """
 PACKAGES = str(Path(torch.__file__).parents[1])
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ssl", "/sys/devices/system/cpu")
@@ -64,12 +69,11 @@ class SandboxError(Exception):
 
 def walls(wall, base, user):
     """The command in front of the worker's that puts it behind these walls."""
-    as_user = ["--reuid", str(user), "--regid", str(user), "--clear-groups"]
     if wall == "user":
-        return ["setpriv", *as_user, "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]
+        return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", *BOUND.split()]
     if wall == "limits":
         return []
-    unshare = ["unshare", "--mount", "--pid", "--fork", "--net", "--ipc", "--uts", "--kill-child"]
+    unshare = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--net", "--ipc", "--uts", "--kill-child"]
     mapped = [] if os.getuid() == 0 else ["--user", "--map-root-user"]
     shown = {os.path.abspath(path) for path in (sys.prefix, sys.base_prefix, PACKAGES)}
     shown = [path for path in sorted(shown) if not _below(path, (*SYSTEM, *(shown - {path})))]
@@ -83,11 +87,10 @@ def best_wall():
     for wall in WALLS if os.getuid() == 0 else ("namespaces", "limits"):
         if wall == "limits" and os.getuid() == 0:
             break  # root without walls is no place for a stranger's code
-        with tempfile.TemporaryDirectory(prefix="grading-") as folder:
-            base = Path(folder).resolve()
-            furnish(base, None, 20_000 if os.getuid() == 0 else None)
+        with working_folder() as base:
+            furnish(base, None, USERS[0] if os.getuid() == 0 else None)
             tried = subprocess.run(
-                [*walls(wall, base, 20_000 if os.getuid() == 0 else None), sys.executable, "-I", "-c", "import json"],
+                [*walls(wall, base, USERS[0] if os.getuid() == 0 else None), sys.executable, "-I", "-c", "import json"],
                 capture_output=True, text=True, cwd=base / "scratch")  # fmt: skip
         if tried.returncode == 0:
             return wall

@@ -53,6 +53,8 @@ class Link:
         text, content = map(self._exactly, sizes)
         try:
             arrays = load(bytes(content)) if content else {}
+            if any(size > ARRAY_LIMIT for array in arrays.values() for size in array.shape):  # of one that is empty, and not in a sum
+                raise ValueError("a dimension of more than the bytes of all arrays")
             return {name: unpack(value, arrays) for name, value in json.loads(text).items()}
         except Exception as error:  # whatever is wrong with a frame, it is not an answer
             raise Lost(GARBLED) from error
@@ -107,11 +109,12 @@ def pack(value, arrays):
 
 
 def unpack(value, arrays):
+    """The value that pack made JSON of. Each array is there once: what was small on its way is not large here."""
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = ((k, v) for k, v in value.items() if k != "grows")
     if kind == "tensor":
-        tensor = arrays[str(inner)]
+        tensor = arrays.pop(str(inner))
         return tensor.requires_grad_(bool(value["grows"])) if tensor.is_floating_point() else tensor
     if kind in ("list", "tuple"):
         return {"list": list, "tuple": tuple}[kind](unpack(each, arrays) for each in inner)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from lab import data, plain, samplers
+from lab import checkpoint, data, plain, samplers
 from lab.display import Reporter
 from lab.precision import autocast
 from lab.training import Trainer, TrainingError, initialised, placed, seeded
@@ -167,7 +167,7 @@ def losses_of(model, weights, test_loader, device="cpu"):
     """{name: test loss} of one model under several sets of weights, {name: state_dict}, each with the same noise and time steps."""
     losses = {}
     for name, state in weights.items():
-        model.load_state_dict(state)
+        checkpoint.fill(model, state, name)
         trainer = Trainer(model, model.dmconfig, 1, device)  # a new one: its average is that of these weights
         with Reporter().bar(len(test_loader.dataset), " images", name) as bar:
             losses[name] = trainer.test(test_loader, bar)

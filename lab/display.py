@@ -15,8 +15,13 @@ SCALE = 4  # screen pixels a pixel, in pictures that are files
 
 
 def grid(images, columns):
-    """Images (N, C, H, W) in [0, 1] as one picture (rows * H, columns * W, 3), row by row; empty places are black."""
+    """Images (N, C, H, W) in [0, 1] as one picture (rows * H, columns * W, 3), row by row; empty places are black.
+
+    Raises ValueError for images that are not finite, which would be black too.
+    """
     images = torch.as_tensor(images).detach().float().cpu()
+    if not images.isfinite().all():
+        raise ValueError(f"{int((~images.isfinite()).sum())} values of the images are not finite; was it trained, and to the end?")
     images = images.expand(-1, 3, -1, -1)  # (N, 3, H, W)
     rows = -(-len(images) // columns)
     empty = images.new_zeros(rows * columns - len(images), *images.shape[1:])

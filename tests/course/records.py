@@ -56,7 +56,7 @@ def a_record(name="alice", shifted=True, swapped=False, says=(), notes=(), train
 def grade(submission, *, name=None):
     """What course.grading.grade is to the class, by what a submission's file "says"; each grading leaves a line in $GRADED.
 
-    What says "held" is graded when $GRADED.hold goes away.
+    What says "held" is graded when $GRADED.hold goes away; "dies", "hangs" and "fills memory" are what the grading then does.
     """
     path = Path(submission)
     says = (path / "says").read_text() if path.is_dir() else "zip"
@@ -67,6 +67,12 @@ def grade(submission, *, name=None):
     time.sleep(0.05)
     while says == "held" and os.path.exists(os.environ["GRADED"] + ".hold"):
         time.sleep(0.02)
+    if says == "dies":
+        os._exit(3)
+    while says == "hangs":
+        time.sleep(1)
+    if says == "fills memory":
+        bytearray(2**33)
     if says == "broken":
         raise RuntimeError("the grader stumbled")
     return a_record(name, "shifted" in says, "swapped" in says, says=(f"received {EVIL}",) if says == "evil" or "shifted" in says else ())

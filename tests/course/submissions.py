@@ -3,6 +3,7 @@
 from wrong_solutions import METHODS, NET, PROCESS, edited_source
 
 from course.grading import grade
+from lab import checkpoint, shipped
 
 AUTOMATIC = {"network": 6, "scheduler": 4, "forward": 6, "sample": 6}
 
@@ -37,3 +38,10 @@ def said(section):
 def graded(folder, **how):
     record = grade(folder, **how)
     return points(record), record
+
+
+def weights(path, change=lambda name, value: value * 1.02 if name.startswith("network.outblock") else value):
+    """A checkpoint of the weights that ship with the course, changed: as they are nobody has trained them."""
+    state = shipped.load(shipped.DIGITS)
+    state["model_state_dict"] = {name: change(name, value) for name, value in state["model_state_dict"].items()}
+    checkpoint.save(path, {"epoch": 10, "optimizer_state_dict": {}, **{key: state[key] for key in ("model_state_dict", "dmconfig")}})

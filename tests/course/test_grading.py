@@ -9,14 +9,13 @@ import pytest
 import torch
 from checks.sections import SECTIONS
 from checks.verdict import Verdict
-from submissions import AUTOMATIC, graded, points, said, submission
+from submissions import AUTOMATIC, graded, points, said, submission, weights
 from wrong_solutions import RIGHT, WRONG, unsolved
 
 from course import grading, wire
 from course.grading import grade
 from course.rubric import BY_HAND, TRAINING
 from course.sandbox import SandboxError
-from lab import checkpoint, shipped
 
 
 def row(section, name):
@@ -95,12 +94,6 @@ def test_what_is_not_written_is_said_in_words(tmp_path):
     for section, method in (record.sections[1], "scheduler"), (record.sections[3], "sample"):
         assert section.properties[0].says[0].startswith(f"ConditionalDDPM.{method} in DDPM.py is not written yet.")
         assert all(each.says == ("The same as above.",) for each in section.properties[1:])
-
-
-def weights(path, change=lambda name, value: value):
-    state = shipped.load(shipped.DIGITS)
-    state["model_state_dict"] = {name: change(name, value) for name, value in state["model_state_dict"].items()}
-    checkpoint.save(path, {"epoch": 10, "optimizer_state_dict": {}, **{key: state[key] for key in ("model_state_dict", "dmconfig")}})
 
 
 @pytest.mark.slow

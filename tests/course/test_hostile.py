@@ -1,116 +1,119 @@
 """Submissions that do harm: each keeps what its honest part earned, its record is whole, and nothing outlives it.
 
-The default run takes a quick one, `pytest -m slow` one of each kind, `pytest -m nightly` the rest.
+The default run takes a quick one, `pytest -m slow` one of each kind and looks at two sections, `pytest -m nightly` all of them, all
+sections, behind all walls.
 """
 
 import hashlib
 import os
+import random
 import re
 import secrets
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
+import time
 
 import psutil
 import pytest
-from submissions import AUTOMATIC, graded, said, submission
+from checks.sections import SECTIONS
+from hostile import IN_SCHEDULER, SLEEPS, WHOLE, WITHOUT, at_import, in_scheduler, slow
+from submissions import AUTOMATIC, graded, said, submission, weights
 from wrong_solutions import NET, PROCESS
 
+from course import grading, guard
 from course.handout import ROOT
 from course.record import from_json, to_json
 from course.sandbox import Sandbox
 from course.walls import WALLS, best_wall
 from course.wire import Lost
 
-READY = "        t_s = self._time_steps(t_s)  # (B,)\n"
-CLASS = "class ConditionalDDPM"
-WITHOUT = {key: 0 if key == "scheduler" else full for key, full in AUTOMATIC.items()}  # all but what the harm is done in
+SLOWLY, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
+LIMIT = 125  # seconds: twice the grader's limit, which a busy machine may take, and what ends it
 
 
-def in_scheduler(code):
-    assert PROCESS.count(READY) == 1
-    return PROCESS.replace(READY, READY + "".join(f"        {line}\n" for line in code.strip().splitlines()))
 
 
-def at_import(code):
-    return PROCESS.replace(CLASS, f"{code.strip()}\n\n\n{CLASS}", 1)
+def harm(tmp_path, files):
+    """({section: points}, the record) of a submission with these files, or with this DDPM.py."""
+    files = files if isinstance(files, dict) else {"DDPM.py": files}
+    record = grading.grade(submission(tmp_path / "it", files))
+    assert from_json(to_json(record)) == record and record.seconds < LIMIT and sum(map(len, record.notes)) < 2000
+    return {each.key: each.points for each in record.sections if each.key in grading.SECTIONS}, record
 
 
-def harm(tmp_path, text, **how):
-    found, record = graded(submission(tmp_path / "it", {"DDPM.py": text}), **how)
-    assert from_json(to_json(record)) == record
-    return found, record
+def words_of(record):
+    """What a record says of the scheduler, of the training, and of the whole."""
+    scheduler, training = (next(each for each in record.sections if each.key == key) for key in ("scheduler", "training"))
+    return " ".join([said(scheduler), *training.notes, *record.notes])
 
 
-def scheduler(record):
-    return said(next(each for each in record.sections if each.key == "scheduler"))
+@pytest.fixture
+def two_sections(monkeypatch):
+    """Of the checked sections only one in which harm is done, and one that is right."""
+    monkeypatch.setattr(grading, "SECTIONS", {key: SECTIONS[key] for key in ("scheduler", "forward")})
 
 
-SLOW, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
-
-LOOP = "while True: pass"
-FORKS = """
-import os
-while True:
-    try: os.fork()
-    except OSError: pass
-"""
-MEMORY = """
-import os
-for _ in range(4): os.fork()
-keep = []
-while True: keep.append(bytearray(b"x" * 10**8))
-"""
-DISK = """
-import itertools
-for i in itertools.count():
-    with open(f"f{i}", "wb") as file: file.write(b"x" * 10**7)
-"""
-FLOOD = "while True: print('x' * 10**6)"
-CLOSED = "import os; os.closerange(0, 1000)"
-LEAVE = "import os; os._exit(0)"
-KILL = """
-import os, signal
-for pid in (os.getppid(), -1):
-    try: os.kill(pid, signal.SIGKILL)
-    except OSError: pass
-raise SystemExit
-"""
+ONE_OF_A_KIND = ["forks", "fills memory", "fills inodes", "fills anonymous files", "stops its worker", "is large when expanded",
+                 "sends one array often", "asks without end"]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "code, words",
-    [
-        pytest.param(LOOP, "takes too long", marks=NIGHTLY, id="loops"),
-        pytest.param(FORKS, "takes too long|memory|processes", marks=SLOW, id="forks"),
-        pytest.param(MEMORY, "more than 4 GB of memory|MemoryError", marks=SLOW, id="fills memory"),
-        pytest.param(DISK, "No space left|MB of files", marks=SLOW, id="fills the disk"),
-        pytest.param(FLOOD, "takes too long", marks=SLOW, id="floods output"),
-        pytest.param(CLOSED, "ended the process", marks=NIGHTLY, id="closes everything"),
-        pytest.param(LEAVE, "ended the process", marks=SLOW, id="os._exit"),
-    ],
-)
-def test_harm_in_one_method_costs_that_section_only(tmp_path, code, words):
+@pytest.mark.parametrize("name", ["leaves", *(pytest.param(name, marks=SLOWLY) for name in ONE_OF_A_KIND)])
+def test_harm_in_one_method_costs_that_section_only(tmp_path, two_sections, name):
+    code, words = IN_SCHEDULER[name]
     found, record = harm(tmp_path, in_scheduler(code))
-    assert found == WITHOUT and re.search(words, scheduler(record)) and record.seconds < 60
-    assert sum(map(len, record.notes)) < 1000
+    assert found == {"scheduler": 0, "forward": 6} and re.search(words, words_of(record)), record
+
+
+@NIGHTLY
+@pytest.mark.parametrize("name", IN_SCHEDULER)
+def test_all_other_sections_keep_their_points(tmp_path, name):
+    found, record = harm(tmp_path, in_scheduler(IN_SCHEDULER[name][0]))
+    assert found == WITHOUT and re.search(IN_SCHEDULER[name][1], words_of(record)), record
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOWLY if "bomb" in name or "sampler" in name else NIGHTLY) for name in WHOLE])
+def test_what_is_right_keeps_its_points_whatever_lies_beside_it(tmp_path, name):
+    files, points, words = WHOLE[name]
+    found, record = harm(tmp_path, files)
+    assert found == points and re.search(words, words_of(record)), record
+
+
+@NIGHTLY
+def test_a_checkpoint_whose_network_sleeps(tmp_path):
+    folder = submission(tmp_path / "it", {"DDPM.py": SLEEPS})
+    weights(folder / "best_checkpoint.pth")
+    found, record = graded(folder)
+    assert found == AUTOMATIC and record.sections[4].points is None and record.seconds < LIMIT
+    assert "best_checkpoint.pth cannot be sampled: Your code takes too long" in words_of(record)
+
+
+@pytest.mark.parametrize("pause", [pytest.param(0.02, marks=NIGHTLY), pytest.param(0.5, marks=NIGHTLY)])
+def test_what_is_only_slow_has_a_record_in_time(tmp_path, pause):
+    found, record = harm(tmp_path, slow(pause))
+    assert found["network"] == 6 and record.seconds < LIMIT
+    assert all(points in (0, AUTOMATIC[key]) for key, points in found.items()), "nothing is taken for wrong that was not looked at"
 
 
 @pytest.mark.parametrize(
     "code, words",
     [
-        pytest.param(LOOP, "takes too long", marks=SLOW),
-        pytest.param(LEAVE, "ended the process", marks=NIGHTLY),
+        pytest.param("while True: pass", "takes too long", marks=SLOWLY),
+        pytest.param("import os; os._exit(0)", "ended the process", marks=NIGHTLY),
         pytest.param("raise SystemExit", "SystemExit", marks=NIGHTLY),
     ],
 )
 def test_harm_at_import_costs_what_cannot_be_imported(tmp_path, code, words):
     found, record = harm(tmp_path, at_import(code))
     assert found == {"network": 6, "scheduler": 0, "forward": 0, "sample": 0} and words in " ".join(record.notes)
-    found, record = graded(submission(tmp_path / "other", {"ResUNet.py": f"{code}\n{NET}"}))
-    assert found == {**AUTOMATIC, "network": 0}, "a ResUNet.py that cannot be imported costs its own section only"
+
+
+@NIGHTLY
+@pytest.mark.parametrize("code", ["while True: pass", "raise SystemExit"])
+def test_a_network_that_cannot_be_imported_costs_its_own_section_only(tmp_path, code):
+    found, _ = harm(tmp_path, {"ResUNet.py": f"{code}\n{NET}"})
+    assert found == {**AUTOMATIC, "network": 0}
 
 
 FAKE = """
@@ -123,10 +126,10 @@ for name in ("results.json", "/autograder/results/results.json", "../results.jso
 """
 
 
-@pytest.mark.slow
-def test_a_fake_result_is_no_result(tmp_path):
+@SLOWLY
+def test_a_fake_result_is_no_result(tmp_path, two_sections):
     found, record = harm(tmp_path, at_import(FAKE).replace('"beta_t": beta_t,', '"beta_t": alpha_t,'))
-    assert found["scheduler"] < 4 and found["forward"] == found["sample"] == 6
+    assert found["scheduler"] < 4 and found["forward"] == 6
     assert any('"score": 40' in note for note in record.notes), "what it printed is shown, as what it printed"
     assert not list(tmp_path.rglob("results.json"))
 
@@ -143,10 +146,10 @@ AssertionError = Exception
 """
 
 
-@pytest.mark.slow
-def test_patching_torch_numpy_and_time_gains_nothing(tmp_path):
+@SLOWLY
+def test_patching_torch_numpy_and_time_gains_nothing(tmp_path, two_sections):
     wrong = ("* images + at[", "* images - at[")
-    honest, _ = graded(submission(tmp_path / "honest", section="forward", edits=[wrong]))
+    honest, _ = harm(tmp_path / "honest", PROCESS.replace(*wrong))
     found, _ = harm(tmp_path, at_import(PATCHES).replace(*wrong))
     assert all(found[key] <= honest[key] for key in found) and found["forward"] < 6
 
@@ -165,12 +168,12 @@ for fd in range(3, 60):
         pytest.param("b'\\x01' * 5000", marks=NIGHTLY),
         pytest.param("b'\\xff' * 16", marks=NIGHTLY),
         pytest.param("(2).to_bytes(8, 'little') + bytes(8) + b'{}'", marks=NIGHTLY),
-        pytest.param("(12).to_bytes(8, 'little') + bytes(8) + b'{\"value\": 1}'", marks=SLOW),
+        pytest.param("(12).to_bytes(8, 'little') + bytes(8) + b'{\"value\": 1}'", marks=SLOWLY),
     ],
 )
-def test_garbage_on_the_channel_costs_what_was_asked(tmp_path, frame):
+def test_garbage_on_the_channel_costs_what_was_asked(tmp_path, two_sections, frame):
     found, _ = harm(tmp_path, in_scheduler(GARBAGE.format(frame)))
-    assert found["network"] == 6 and found["scheduler"] == 0
+    assert found == {"scheduler": 0, "forward": 6}
 
 
 READS = f"""
@@ -189,11 +192,11 @@ print("SEEN", seen)
 """
 
 
-@pytest.mark.slow
-def test_tests_and_rubric_are_neither_read_nor_written(tmp_path):
+@SLOWLY
+def test_tests_and_rubric_are_neither_read_nor_written(tmp_path, two_sections):
     state = {path: hashlib.sha256(path.read_bytes()).digest() for folder in ("tests", "course") for path in (ROOT / folder).rglob("*.py")}
     found, record = harm(tmp_path, at_import(READS))
-    assert found == AUTOMATIC
+    assert found == {"scheduler": 4, "forward": 6}
     assert state == {path: hashlib.sha256(path.read_bytes()).digest() for path in state}
     seen = " ".join(record.notes)
     assert "SEEN" in seen and "WROTE" not in seen
@@ -210,16 +213,15 @@ if os.fork() == 0:
 """
 
 
-@pytest.mark.slow
-def test_nothing_is_left_behind(tmp_path):
+@SLOWLY
+def test_nothing_is_left_behind(tmp_path, two_sections):
     mark = str(10**6 + secrets.randbelow(10**6))
-    found, _ = harm(tmp_path, at_import(BEHIND.format(mark)))
-    assert found["network"] == 6
+    harm(tmp_path, at_import(BEHIND.format(mark)))
     assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", mark]]
 
 
-@pytest.mark.slow
-def test_nothing_gets_out(tmp_path):
+@SLOWLY
+def test_nothing_gets_out(tmp_path, two_sections):
     if best_wall() != "namespaces":
         pytest.skip("this system allows no walls that keep the network out; the report says so")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -228,18 +230,6 @@ def test_nothing_gets_out(tmp_path):
         code = f"import socket\nprint('TRIED')\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 1)"
         found, record = harm(tmp_path, at_import(code))
         assert found["scheduler"] == 0 and "TRIED" in " ".join(record.notes) and not calls
-
-
-@pytest.mark.slow
-def test_the_grader_survives_the_death_of_its_worker_and_the_next_submission_its_neighbour(tmp_path, monkeypatch):
-    if best_wall() == "limits":
-        pytest.skip("without walls a submission can end the grader; the report says so")
-    folders, make = [], tempfile.mkdtemp
-    monkeypatch.setattr(tempfile, "mkdtemp", lambda *args, **kwargs: folders.append(make(*args, **kwargs)) or folders[-1])
-    found, record = harm(tmp_path, in_scheduler(KILL))
-    assert found["network"] == 6 and record.seconds < 60
-    assert graded(submission(tmp_path / "next"))[0] == AUTOMATIC
-    assert len(folders) >= 2 and not [folder for folder in folders if os.path.exists(folder)]
 
 
 def test_a_sandbox_ends_with_all_that_is_in_it(tmp_path):
@@ -252,25 +242,60 @@ def test_a_sandbox_ends_with_all_that_is_in_it(tmp_path):
         link.receive()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("wall", [pytest.param("namespaces", marks=NIGHTLY), pytest.param("limits", marks=SLOW)])
-def test_a_grader_without_privileges(tmp_path, wall):
-    """The same grade, from a user whom the system lets do little; the interpreter has to be readable for that user."""
-    folder = submission(tmp_path / "it", section="scheduler", edits=[("at = t_s.to(home) - 1", "while True: pass")])
+NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all"]
+BEHIND_WALLS = """
+import json, sys
+sys.path[:0] = [{root!r}, {root!r} + "/tests", {root!r} + "/tests/course"]
+from course import grading, sandbox
+from course.record import to_json
+sandbox.best_wall = lambda: {wall!r}
+if {two}: grading.SECTIONS = {{key: grading.SECTIONS[key] for key in ("scheduler", "forward")}}
+print("RECORD" + to_json(grading.grade({folder!r})))
+"""
+
+
+def behind(wall, user, folder, two=True):
+    """The record that a user's grader, root's or nobody's, makes of a submission behind this wall."""
     for path in (*folder.parents, folder):
         path.chmod(path.stat().st_mode | 0o555) if path.stat().st_uid == 0 and str(path).startswith("/tmp") else None
-    code = f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}, {str(ROOT / "tests/course")!r}]
-from course import sandbox
-if {wall!r} == "limits": sandbox.best_wall = lambda: "limits"
-from submissions import graded
-found, record = graded({str(folder)!r})
-print("SAME" if found == {WITHOUT!r} else found, record.confinement)
-"""
-    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--inh-caps=-all", sys.executable, "-c", code]
-    whether = "import subprocess, sys, torch; subprocess.run([sys.executable, '-c', ''], check=True)"
-    if subprocess.run([*command[:-1], whether], capture_output=True, cwd="/").returncode:
+    command = [*(NOBODY if user == "nobody" else []), sys.executable, "-c"]
+    if subprocess.run([*command, "import subprocess, sys, torch; subprocess.run([sys.executable, '-c', ''], check=True)"],
+                      capture_output=True, cwd="/").returncode:  # fmt: skip
         pytest.skip("this interpreter cannot be run by another user")
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={**os.environ, "HOME": "/nonexistent", "TMPDIR": "/tmp"})
-    assert "SAME" in done.stdout, done.stdout + done.stderr
+    code = BEHIND_WALLS.format(root=str(ROOT), wall=wall, two=two, folder=str(folder))
+    environment = {**os.environ, "HOME": "/nonexistent", "TMPDIR": "/tmp"}
+    done = subprocess.run([*command, code], capture_output=True, text=True, cwd="/", env=environment, timeout=200)
+    assert "RECORD" in done.stdout, done.stdout + done.stderr
+    return from_json(done.stdout.partition("RECORD")[2])
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+@pytest.mark.parametrize("name", [pytest.param("leaves", marks=SLOWLY), *(pytest.param(n, marks=NIGHTLY) for n in IN_SCHEDULER if n != "leaves")])
+@pytest.mark.parametrize("user, wall", [("root", "user"), ("nobody", "namespaces"), ("nobody", "limits")])
+def test_behind_the_other_walls(tmp_path, user, wall, name):
+    """As root without namespaces, and as a user whom the system lets do little; the interpreter has to be readable for that user."""
+    if wall == "limits" and name in ("kills all", "stops all"):
+        pytest.skip("without walls a submission can end the grader; the report says so")
+    code, words = IN_SCHEDULER[name]
+    record = behind(wall, user, submission(tmp_path / "it", {"DDPM.py": in_scheduler(code)}))
+    found = {each.key: each.points for each in record.sections if each.key in ("scheduler", "forward")}
+    assert found == {"scheduler": 0, "forward": 6} and re.search(words, words_of(record)) and record.seconds < LIMIT, record
+
+
+@NIGHTLY
+def test_a_class_of_good_and_hostile_ones(tmp_path):
+    """The good ones keep their points, every time, in at most twice the time that they take alone; nothing is left of any of them."""
+    good = {f"good {i}": submission(tmp_path / f"good {i}") for i in range(10)}
+    names = random.Random().sample(sorted({*IN_SCHEDULER, *WHOLE}), 10)
+    kinds = {**{name: {"DDPM.py": in_scheduler(code)} for name, (code, _) in IN_SCHEDULER.items()}, **{name: it[0] for name, it in WHOLE.items()}}
+    hostile = {name: submission(tmp_path / name, kinds[name]) for name in names}
+    start = time.monotonic()
+    alone = {name: record.points for name, record, _ in guard.graded(good, jobs=2)}
+    middle = time.monotonic()
+    every = list({**good, **hostile}.items())
+    random.shuffle(every)
+    together = {name: record.points for name, record, _ in guard.graded(dict(every), jobs=2)}
+    took, both = middle - start, time.monotonic() - middle
+    print(f"{took:.0f} s alone, {both:.0f} s together with {', '.join(names)}")
+    assert set(alone.values()) == {22} and alone.items() <= together.items() and together.keys() == {*good, *hostile}
+    assert both <= 2 * took, f"{both:.0f} s beside {', '.join(names)}; {took:.0f} s alone"

@@ -92,3 +92,11 @@ def test_a_bar_says_nothing_where_nobody_watches(capsys):
     assert capsys.readouterr() == ("", "")
     display.Reporter().line("epoch 1/10")
     assert capsys.readouterr() == ("epoch 1/10\n", "")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_images_that_are_not_finite_are_no_black_picture(value):
+    images = torch.zeros(4, 1, 8, 8)
+    images[2, 0, 3, 3] = value
+    with pytest.raises(ValueError, match="1 values of the images are not finite"):
+        display.grid(images, 2)

@@ -1,0 +1,64 @@
+"""The folder in which one grading works: gone afterwards with whatever is in it, and after a killed grading with the next one."""
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import psutil
+
+PREFIX, LOCK = "grading-", "lock"
+USERS = range(20_000, 60_000)  # of whom one may own the processes of a submission; its folder belongs to the group of that number
+
+
+@contextlib.contextmanager
+def working_folder():
+    """An empty folder of one's own in the temporary directory, used with `with`."""
+    clear()
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+    try:
+        with locked(folder):
+            yield folder
+    finally:
+        remove(folder)
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold a folder's lock, which the system opens when this process ends in any way."""
+    number, name = tempfile.mkstemp(prefix=f"{PREFIX}{LOCK}-")  # locked before it is there: nobody may take it for a dead one's
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        os.replace(name, folder / LOCK)
+        yield
+    finally:
+        os.close(number)
+
+
+def clear():
+    """Remove what gradings that were killed have left: their folders, and the processes that still run there."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), open(folder / LOCK, "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its grading is alive
+            if folder.stat().st_uid == os.getuid():
+                end(folder)
+                remove(folder)
+
+
+def end(folder):
+    """Kill the processes of the submission that was graded in this folder."""
+    user = folder.stat().st_gid
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            of_user = os.getuid() == 0 and user in USERS and process.uids().real == user
+            if of_user or process.environ().get("HOME") == str(folder / "scratch"):
+                process.kill()
+
+
+def remove(folder):
+    """Remove a folder, as deep as it goes, also where somebody has taken the permissions away."""
+    for command in (["rm", "-rf"], ["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
+        if os.path.lexists(folder):
+            subprocess.run([*command, "--", folder], stderr=subprocess.DEVNULL)
