@@ -16,7 +16,8 @@ from course.sandbox import Sandbox
 from course.weights import judge
 from course.wire import Lost
 
-LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module, for one child
+LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module, for one child …
+QUIET_SECONDS = 6                    # … in which it may say nothing, when it is not the network that computes
 END_SECONDS = 2                      # to end the sandbox and lay out what a person marks
 MOST_SAID = 3                        # messages of a property
 
@@ -53,7 +54,8 @@ def _graded(box, taken):
     with torch.random.fork_rng(devices=[]):
         for section in SECTIONS.values():
             if section.module not in loaded:
-                loaded[section.module] = _load(box, taken, section)
+                others = [how.problem for how in loaded.values()]
+                loaded[section.module] = _load(box, taken, section, any(others))
         for left, section in zip(range(len(SECTIONS), 0, -1), SECTIONS.values(), strict=True):
             share = (box.until - box.now()) / (left + taken.checkpoint)  # of the time that is left
             sections.append(_section(box, section, loaded[section.module], box.now() + share))
@@ -66,11 +68,11 @@ def _shown(taken, key):
     return tuple(notebook.pieces(taken.notebook, key)) if taken.notebook else (("text", "No notebook was handed in."),)
 
 
-def _load(box, taken, section):
-    """Try to import a module of the student's, and DDPM.py without their ResUNet.py too: a mistake there is not one here."""
+def _load(box, taken, section, without):
+    """Try to import a module of the student's, or else, if so told, without their ResUNet.py: a mistake there is not one here."""
     if not (taken.code / f"{section.module}.py").is_file():
         return Loaded(problem=f"{section.module}.py is missing")
-    for stand_in in (False, True) if section.module == "DDPM" else (False,):
+    for stand_in in (False, True) if without else (False,):
         student = _student(box, section, stand_in, box.now() + LOAD_SECONDS)
         try:
             student.open()
@@ -89,7 +91,9 @@ def _student(box, section, stand_in, until):
         if box.now() >= until:
             raise Lost("No time was left to look at this: what was looked at before took all of it.")
         left = until - box.now()
-        return box.link(left if section.key == "network" else min(CHILD_SECONDS, left))  # all networks run in one child
+        if section.key == "network":  # all networks in one child
+            return box.link(left)
+        return box.link(min(CHILD_SECONDS, left), QUIET_SECONDS)
 
     return remote.Student(connect, module=section.module, name=section.cls, stand_in=stand_in)
 

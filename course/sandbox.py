@@ -24,7 +24,7 @@ from course.wire import ENDED, Link, Lost, pair
 
 MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
 PATIENCE, OWN = 1, 5  # times its seconds may a submission wait for a processor, with no more processes than these
-START_SECONDS = 60  # for a fresh interpreter to import torch on a busy machine
+START_SECONDS, FORK_SECONDS = 60, 5  # for a fresh interpreter to import torch on a busy machine, and to make a child of it
 AHEAD = ("matplotlib", "numpy", "torch", "torchvision", "tqdm", "einops", "scipy", "PIL", "IPython")  # packages that take time to import
 SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # where every user may write
 LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB in {FILES:,} files, and time."
@@ -71,20 +71,21 @@ class Sandbox:
     def confinement(self):
         return (*SAID[self.wall], LIMITED)
 
-    def link(self, seconds):
-        """A Link to a fresh child, for so long. What the child before it has left behind is ended. Raises Lost."""
+    def link(self, seconds, quiet=None):
+        """A Link to a fresh child, for so long; quiet: see Link. What the child before it has left behind is ended. Raises Lost."""
         self.ended_by = ""
-        for again in (False, True):
-            if again or self.process is None or self.process.poll() is not None:
+        for _ in range(2):
+            if self.process is None or self.process.poll() is not None:
                 self._stop()
                 self._start(seconds)
             until = min(self.until, self.now() + seconds)
             mine, theirs = pair()
             with theirs, contextlib.suppress(OSError):
                 socket.send_fds(self.control, [b"c"], [theirs.fileno()])
-            if self._says(b"f", until):
-                return Link(mine, until, lambda: self.ended_by, self.now)
+            if self._says(b"f", min(until, self.now() + FORK_SECONDS)):
+                return Link(mine, until, lambda: self.ended_by, self.now, quiet)
             mine.close()
+            self._stop()
         raise Lost(self.ended_by or ENDED)
 
     def _start(self, seconds):

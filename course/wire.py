@@ -1,6 +1,7 @@
 """What crosses between the grader and a submission: frames of JSON and plain arrays, of limited size, never pickle."""
 
 import json
+import math
 import socket
 import struct
 import time
@@ -30,22 +31,25 @@ class StudentError(Exception):
 class Link:
     """One end of a socket on which whole frames go both ways.
 
-    until: the time by `now` after which it is Lost, or None. why: a function that says why the other side has ended, or "".
+    until: the time by `now` after which it is Lost, or None. quiet: for how long the other side may say nothing when a frame is awaited.
+    why: a function that says why the other side has ended, or "".
     """
 
-    def __init__(self, sock, until=None, why=str, now=time.monotonic):
-        self.socket, self.until, self.why, self.now, self.received = sock, until, why, now, 0
+    def __init__(self, sock, until=None, why=str, now=time.monotonic, quiet=None):
+        self.socket, self.until, self.why, self.now, self.quiet, self.received = sock, until, why, now, quiet, 0
 
     def send(self, **fields):
         arrays = []
         text = json.dumps({name: pack(value, arrays) for name, value in fields.items()}).encode()
         content = save({str(i): array for i, array in enumerate(arrays)}) if arrays else b""
         rest = memoryview(struct.pack("<QQ", len(text), len(content)) + text + content)
+        self.by = math.inf if self.until is None else self.until
         while rest:
             rest = rest[self._timed(self.socket.send, rest) :]
 
     def receive(self):
         """The fields of the next frame. Raises Lost."""
+        self.by = min(end for end in (self.until, self.quiet and self.now() + self.quiet, math.inf) if end is not None)
         sizes = struct.unpack("<QQ", self._exactly(16))
         self.received += sum(sizes)
         if sizes[0] > JSON_LIMIT or sizes[1] > ARRAY_LIMIT or self.received > TOTAL_LIMIT:
@@ -69,9 +73,9 @@ class Link:
         return content
 
     def _timed(self, act, argument):
-        while self.until is None or (left := self.until - self.now()) > 0:
+        while (left := self.by - self.now()) > 0:
             try:
-                self.socket.settimeout(None if self.until is None else left)
+                self.socket.settimeout(None if left == math.inf else left)
                 return act(argument)
             except TimeoutError:  # by the world's time; by `now` there may be more
                 continue

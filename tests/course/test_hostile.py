@@ -286,9 +286,11 @@ def test_behind_the_other_walls(tmp_path, user, wall, name):
 def test_a_class_of_good_and_hostile_ones(tmp_path):
     """The good ones keep their points, every time, in at most twice the time that they take alone; nothing is left of any of them."""
     good = {f"good {i}": submission(tmp_path / f"good {i}") for i in range(10)}
-    names = random.Random().sample(sorted({*IN_SCHEDULER, *WHOLE}), 10)
     kinds = {**{name: {"DDPM.py": in_scheduler(code)} for name, (code, _) in IN_SCHEDULER.items()}, **{name: it[0] for name, it in WHOLE.items()}}
+    kinds |= {"sleeps": {"DDPM.py": SLEEPS}, "slow": {"DDPM.py": slow(0.5)}, "does nothing at import": {"DDPM.py": at_import("while True: pass")}}
+    names = random.sample(sorted(kinds), 10)
     hostile = {name: submission(tmp_path / name, kinds[name]) for name in names}
+    weights(hostile["sleeps"] / "best_checkpoint.pth") if "sleeps" in hostile else None
     start = time.monotonic()
     alone = {name: record.points for name, record, _ in guard.graded(good, jobs=2)}
     middle = time.monotonic()
