@@ -17,9 +17,8 @@ import time
 
 import psutil
 import pytest
-from checks.sections import SECTIONS
 from hostile import IN_SCHEDULER, SLEEPS, WHOLE, WITHOUT, at_import, in_scheduler, slow
-from submissions import AUTOMATIC, graded, said, submission, weights
+from submissions import AUTOMATIC, graded, only, said, submission, weights
 from wrong_solutions import NET, PROCESS
 
 from course import grading, guard
@@ -52,7 +51,7 @@ def words_of(record):
 @pytest.fixture
 def two_sections(monkeypatch):
     """Of the checked sections only one in which harm is done, and one that is right."""
-    monkeypatch.setattr(grading, "SECTIONS", {key: SECTIONS[key] for key in ("scheduler", "forward")})
+    only(monkeypatch, "scheduler", "forward")
 
 
 ONE_OF_A_KIND = ["forks", "fills memory", "fills inodes", "fills anonymous files", "stops its worker", "is large when expanded",

@@ -50,7 +50,7 @@ def submit(folder, student, edits):
         (mine / name).write_text(text.replace(old, new), "utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_nbgrader_makes_and_grades_the_assignment(tmp_path):
     pytest.importorskip("nbgrader")
     folder = tmp_path / "course"

@@ -13,7 +13,6 @@ from nbclient import NotebookClient
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "explorations").glob("*.ipynb"))
 MINUTES = 5  # the longest that a small preset may take on two cores
-QUICK = ("schedules",)  # a minute; the others run at night
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -46,10 +45,7 @@ def test_committed_at_more_than_the_small_size(path):
     assert re.search(r"preset (hour|full)", said), "execute it with COURSE_PRESET=hour, or on a GPU"
 
 
-@pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in QUICK else pytest.mark.nightly) for path in NOTEBOOKS],
-)
+@pytest.mark.nightly
 def test_runs_with_its_small_preset(path, tmp_path, monkeypatch):
     """As a newcomer's `jupyter execute`, in a copy without any earlier run."""
     if not os.environ.get("MNIST_DIR"):
