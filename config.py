@@ -36,7 +36,7 @@ class DMConfig:
     ema_decay: float = 0.999               # moving average of the weights, which is what one samples from; 0: none
     precision: str = "auto"                # "auto": what the hardware is built for; or "float32", "bfloat16", "float16"
     seed: int = 0                          # of the initial weights and everything drawn in training
-    schedule: str = "linear"               # of the variances; or "cosine", by lab.schedules, which needs T alone
+    schedule: str = "linear"               # of the variances; or "cosine", by lab.diffusion.schedules, which needs T alone
 
     def __post_init__(self):
         self.input_dim = self._pair("input_dim")

@@ -10,7 +10,10 @@ import matplotlib.pyplot as plt
 import torch
 
 from config import DMConfig
-from lab import checkpoint, data, display, experiment, samplers, shipped, training
+from lab import display, samplers
+from lab.check import finite
+from lab.training import checkpoint, data, experiment, pretrained
+from lab.training.trainer import Trainer, initialised, placed, seeded
 
 __all__ = [
     "best_device", "make_dataloader", "make_dataloader_cifar10", "check", "check_forward", "check_sample", "solver", "sample_images",
@@ -66,7 +69,7 @@ def make_dataloader(transform, batch_size, dir="./data", train=True, limit=None)
     """Batches of MNIST, images (B, 1, 28, 28) and labels (B,); downloaded to `dir` where it must, verified, shuffled to train.
 
     limit: serve only the first so many images. Raises ValueError for a batch_size or limit below 1, and
-    lab.data.DataError for damaged files.
+    lab.training.data.DataError for damaged files.
     """
     return data.loader(data.mnist(transform, dir, train), batch_size, shuffle=train, limit=limit)
 
@@ -95,9 +98,9 @@ def check(section):
 def check_forward(dataloader, dmconfig, device):
     """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights."""
     model, dmconfig = _new_model(dmconfig, device), DMConfig.of(dmconfig)
-    trainer = training.Trainer(model, dataclasses.replace(dmconfig, epochs=1), len(dataloader), device)
-    with training.seeded(device, dmconfig.seed, "epoch", 1), display.Reporter().bar(len(dataloader.dataset), " images", "train") as bar:
-        losses = trainer.train_epoch(training.placed(dataloader, device), bar)
+    trainer = Trainer(model, dataclasses.replace(dmconfig, epochs=1), len(dataloader), device)
+    with seeded(device, dmconfig.seed, "epoch", 1), display.Reporter().bar(len(dataloader.dataset), " images", "train") as bar:
+        losses = trainer.train_epoch(placed(dataloader, device), bar)
     display.step_curve(losses)
     plt.show()
     return trainer.averaged
@@ -170,13 +173,13 @@ def load_model(checkpoint_path=None, device=None):
     """A ConditionalDDPM in eval mode from a checkpoint; without a path, with the weights that ship with the project.
 
     checkpoint_path: a .pth of `solver`, or one of the .safetensors that ship. device: where the model goes, by default the
-    fastest there is. Raises lab.checkpoint.CheckpointError for a file that is no checkpoint of this course.
+    fastest there is. Raises lab.training.checkpoint.CheckpointError for a file that is no checkpoint of this course.
     """
     from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
 
     device = device or best_device()
-    path = Path(checkpoint_path or shipped.DIGITS)
-    state = (shipped if path.suffix == ".safetensors" else checkpoint).load(path, device)
+    path = Path(checkpoint_path or pretrained.DIGITS)
+    state = (pretrained if path.suffix == ".safetensors" else checkpoint).load(path, device)
     settings = state.get("dmconfig", {})  # the judge's weights have none, and do not fit
     model = ConditionalDDPM(DMConfig.from_dict(settings)).to(device, memory_format=torch.channels_last)
     checkpoint.fill(model, state["model_state_dict"], path)
@@ -187,7 +190,7 @@ def _new_model(dmconfig, device):
     """A model of dmconfig, handed as it is: a class of an earlier edition knows the config of that edition."""
     from DDPM import ConditionalDDPM
 
-    return training.initialised(ConditionalDDPM, dmconfig, device)
+    return initialised(ConditionalDDPM, dmconfig, device)
 
 
 def _ten_of_each(dmconfig):
@@ -196,7 +199,7 @@ def _ten_of_each(dmconfig):
 
 @torch.no_grad()
 def _sample_classes(model, dmconfig):
-    return samplers.finite(model.sample(_ten_of_each(dmconfig).to(next(model.parameters()).device), dmconfig.omega))
+    return finite(model.sample(_ten_of_each(dmconfig).to(next(model.parameters()).device), dmconfig.omega))
 
 
 def _class_figure(images, dmconfig, title):

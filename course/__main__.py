@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from course.handout import HandoutError, handout
-from course.skeleton import SkeletonError
+from course.handout.handout import HandoutError, handout
+from course.handout.skeleton import SkeletonError
 
 FORMATS = ("text", "gradescope", "prairielearn")
 
@@ -24,7 +24,7 @@ def grade(arguments):
     if arguments.jobs:
         raise CommandError("--jobs is for a class: --all FOLDER --out REPORT")
     out = _writable(arguments.out)
-    from course import guard
+    from course.grading import guard
 
     if not Path(arguments.submission).exists():
         raise CommandError(f"{arguments.submission} does not exist; name a folder or a zip")
@@ -32,13 +32,13 @@ def grade(arguments):
     ((_, record, why),) = guard.graded({path.name: path}, jobs=1)
     if record is None:
         raise CommandError(why)
-    from course import writers
+    from course.report import writers
 
     said = writers.WRITERS[arguments.format or "text"](record)
     if out is None:
         print(said, end="")
     else:
-        from lab.checkpoint import write_text  # here, as torch takes seconds
+        from lab.training.checkpoint import write_text  # here, as torch takes seconds
 
         write_text(out, said)
 
@@ -48,7 +48,7 @@ def _grade_all(arguments):
         raise CommandError("--all FOLDER grades a class and writes a report: it takes --out REPORT, no SUBMISSION and no --format")
     if arguments.out is None:
         raise CommandError("--all FOLDER needs --out REPORT, a new folder for the report, or one that is to be continued")
-    from course import classroom
+    from course.grading import classroom
 
     try:
         failed = classroom.grade_all(arguments.all, arguments.out, arguments.jobs)
@@ -73,14 +73,14 @@ def _writable(out):
 
 def gradescope(arguments):
     """Make the zip that is uploaded to Gradescope as the autograder."""
-    from course import gradescope
+    from course.platforms import gradescope
 
     gradescope.upload(_writable(arguments.out))
 
 
 def nbgrader(arguments):
     """Make a folder in which nbgrader generates, collects and grades the notebook."""
-    from course import nbgrader
+    from course.platforms import nbgrader
 
     nbgrader.course(arguments.out)
 

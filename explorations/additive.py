@@ -13,9 +13,11 @@ from torchvision import transforms
 
 from config import DMConfig
 from DDPM import ConditionalDDPM
-from lab import checkpoint, display, experiment, quality, samplers
-from lab.precision import autocast
-from lab.training import initialised
+from lab import display, quality, samplers
+from lab.speed.fast import evaluating
+from lab.speed.precision import autocast
+from lab.training import checkpoint, experiment
+from lab.training.trainer import initialised
 from utils import best_device, make_dataloader
 
 Variant = namedtuple("Variant", "settings low", defaults=(-1.0,))
@@ -166,7 +168,7 @@ def loss_by_time(model, images, labels, times):
     for t in times:
         at = model.scheduler(torch.tensor(t, device=device))
         x_t = at["sqrt_alpha_bar"] * images + at["sqrt_oneminus_alpha_bar"] * noise
-        with samplers.evaluating(model), autocast(device, model.dmconfig.precision):
+        with evaluating(model), autocast(device, model.dmconfig.precision):
             eps = model.network(x_t, torch.full((len(c), 1, 1, 1), t / T, device=device), c)
         losses.append(model.loss_fn(eps.float(), noise).item())
         signal.append((at["alpha_t_bar"] / at["sqrt_oneminus_alpha_bar"] ** 2).item())

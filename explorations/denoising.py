@@ -8,9 +8,11 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from config import DMConfig
-from lab import checkpoint, display, experiment, samplers
+from lab import display, samplers
 from lab.display import cell
-from lab.training import initialised
+from lab.speed.fast import evaluating
+from lab.training import checkpoint, experiment
+from lab.training.trainer import initialised
 from psnr import denoise
 from unet import noisy
 from utils import best_device, make_dataloader
@@ -100,7 +102,7 @@ def cost(model):
     """What the network of `model` takes: its parameters, and the multiplications and additions of one image, forwards."""
     config, device = model.dmconfig, next(model.network.parameters()).device
     x, t = (torch.zeros(1, *shape, device=device) for shape in ((config.num_channels, *config.input_dim), (1, 1, 1)))
-    with torch.no_grad(), samplers.evaluating(model.network), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), evaluating(model.network), FlopCounterMode(display=False) as counter:
         model.network(x, t, torch.zeros(1, config.num_classes, device=device))
     return sum(weights.numel() for weights in model.network.parameters()), counter.get_total_flops()
 

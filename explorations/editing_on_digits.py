@@ -7,8 +7,9 @@ import time
 import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from lab import editing, judge, quality
-from lab.permutations import IDENTITY, ROTATION
+from lab import editing, quality
+from lab.editing.views import IDENTITY, ROTATION
+from lab.quality import judge
 
 NOISE = (0.25, 0.5, 0.75)  # t / T of the noisy images
 SIGMAS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the classical blur, the best of which stands beside the model
@@ -53,7 +54,7 @@ def denoised(model, images, part, steps=40):
     t = editing.timesteps(model, steps)[start]
     x_t = editing.noised(model, editing.to_model(model, images), t, seeded())
     # A blurred x_t is as dark as x_t: divided by what is left of the image. The σ is the best for these very images.
-    blurred = [editing.blur(x_t / model.alphas_cumprod[t - 1].sqrt().float(), 15, sigma) for sigma in SIGMAS]
+    blurred = [editing.blur(x_t / model.alpha[t], 15, sigma) for sigma in SIGMAS]
     return {
         "noisy": x_t,
         "Gaussian blur": max(blurred, key=lambda x: psnr(model, x, images).mean()),
@@ -72,13 +73,13 @@ def denoising_table(model, images):
     return rows
 
 
-def quality_row(model, count, guidance, steps, seed=0):
+def quality_row(model, count, omega, steps, seed=0):
     """`count` digits judged; the seconds are the processor's, of all its cores together."""
     labels, started = quality.proportional_labels(count), time.process_time()
-    images = editing.final(editing.sample(model, labels, guidance=guidance, steps=steps, generator=seeded(seed)))
+    images = editing.final(editing.sample(model, labels, omega=omega, steps=steps, generator=seeded(seed)))
     seconds = time.process_time() - started
     found = quality.evaluate(editing.pixels(model, images).cpu(), labels)
-    row = {"γ": guidance, "steps": steps, "digits": count, "read as asked for": f"{found['accuracy']:.1%}"}
+    row = {"γ": 1.0 + omega, "steps": steps, "digits": count, "read as asked for": f"{found['accuracy']:.1%}"}
     row |= {"Fréchet distance": f"{found['frechet']:.2f}", "its floor": f"{found['frechet_floor']:.2f}"}
     return row | {name: f"{found[name]:.2f}" for name in ("precision", "recall")} | {"seconds": f"{seconds:.0f}"}
 
@@ -103,7 +104,7 @@ def completed(model, images, steps=30):
 
 def resampling_row(model, images, labels, resample, steps):
     """The lower half drawn anew without a class: the part read as the digit it was, ± one standard error, and how unlike real digits."""
-    way = editing.inpaint(model, editing.to_model(model, images), HALF, resample=resample, guidance=0.0, steps=steps, generator=seeded())
+    way = editing.inpaint(model, editing.to_model(model, images), HALF, resample=resample, omega=-1.0, steps=steps, generator=seeded())
     x = editing.final(way)
     right = (read(model, x) == labels).float()
     error = right.std() / len(right) ** 0.5

@@ -12,8 +12,8 @@ import torch
 import drawings
 import editing_on_digits as on
 from lab import display, editing
-from lab.adapters import Digits
-from lab.permutations import ROTATION
+from lab.diffusion.process import ConditionalProcess
+from lab.editing.views import ROTATION
 from utils import load_model
 
 COLUMNS = 10
@@ -29,7 +29,7 @@ def rows(model):
 
     classes = torch.arange(10)
     drawn = editing.final(editing.sample(model, classes, generator=on.seeded()))
-    yield f"From noise, γ = {editing.GUIDANCE:g}", drawn, classes.tolist()
+    yield f"From noise, γ = {1 + editing.OMEGA:g}", drawn, classes.tolist()
 
     starts = (15, 12, 9, 6)
     sources = ((on.real_digits(24, digit=1)[0], 7), (drawings.seven(), 2))  # of 24 ones the first is shown
@@ -42,7 +42,7 @@ def rows(model):
     half = editing.to_model(model, (given * (1 - on.HALF)).to(model.device))
     yield "Lower half drawn anew", torch.cat([half, completed[1:]]), ["given", *range(1, 10)]
 
-    turning = on.anagrams(model, (6, 9), 5, guidance=7.0)
+    turning = on.anagrams(model, (6, 9), 5, omega=6.0)
     yield "Anagram: 6, turned 9", torch.stack([turning, ROTATION.look(turning)], dim=1).flatten(0, 1), ["upright", "turned"] * 5
 
     near, _ = on.hybrids(model, 8, 3, 5, 1.5)
@@ -63,4 +63,4 @@ def figure(model):
 
 
 if __name__ == "__main__":
-    figure(Digits(load_model())).savefig("pics/editing.png", dpi=150)
+    figure(ConditionalProcess(load_model())).savefig("pics/editing.png", dpi=150)

@@ -10,8 +10,13 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
-from lab import checkpoint, judge, quality, samplers
-from lab.halves import shared
+from lab import quality, samplers
+from lab.diffusion.guidance import guided
+from lab.diffusion.process import Seen, process
+from lab.diffusion.steps import ddim
+from lab.diffusion.walk import final, walk
+from lab.quality import judge
+from lab.training import checkpoint
 
 Trips = namedtuple("Trips", "start image similarity")
 OTHERS = 1_000_000  # from a seed to that of the starts that the judge alone may choose among
@@ -29,19 +34,13 @@ def invert(model, x_0, labels, omega, *, steps):
     DDIMInverseScheduler does the same. Returns x_T, (B, C, H, W). Raises ValueError for other shapes and values, before any work.
     """
     samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
-    config, device = model.dmconfig, next(model.network.parameters()).device
-    wanted = (len(labels), config.num_channels, *config.input_dim)
+    way = process(model)
+    wanted = (len(labels), *way.shape)
     if not (torch.is_tensor(x_0) and x_0.shape == wanted and x_0.is_floating_point() and x_0.isfinite().all()):
         raise ValueError(f"x_0 is {getattr(x_0, 'shape', x_0)!r}; allowed is a tensor {wanted} of finite floats")
-    c = F.one_hot(labels.long(), config.num_classes).to(device, torch.float32)  # (B, num_classes)
-    times, alpha_bar = samplers._times(model, steps, device)
-    predict = samplers._predictor(model, c, clip=False)
-    x = x_0.to(device)
-    with torch.no_grad(), samplers.evaluating(model.network), shared(model.network):
-        for i in reversed(range(steps)):  # up to times[i], from times[i + 1] or the image
-            eps, seen = predict(x, times[i], alpha_bar[i + 1], omega)
-            x = alpha_bar[i].sqrt() * seen + (1 - alpha_bar[i]).sqrt() * eps
-    return x
+    ask = guided(way, way.embed(labels), omega)
+    predict = lambda x, t, s: Seen(*way.seen(ask(x, s, t)[0], x, t), None)
+    return final(walk(way, predict, ddim(), samplers.timesteps(way.T, steps)[::-1], lambda: x_0.to(way.device), None))
 
 
 def renoise(model, x_0, generator=None):

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 
 import drawings
 import editing_on_digits as on
-from lab import deepfloyd, display, editing
+from lab import display, editing
+from lab.editing import deepfloyd
 
 
 class Floyd:

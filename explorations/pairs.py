@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from DDPM import ConditionalDDPM
-from lab import data, display, experiment, judge, quality, samplers
-from lab.training import initialised
+from lab import display, quality, samplers
+from lab.quality import judge
+from lab.training import data, experiment
+from lab.training.trainer import initialised
 from lab.writing import SIDE, split, width
 from utils import best_device, make_dataloader
 

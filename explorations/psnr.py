@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from lab import samplers
 from lab.display import cell
+from lab.speed.fast import evaluating
 from unet import noisy
 
 BLURS = [k / 10 for k in range(26)]  # standard deviations in pixels that `best_blur` tries; 0 leaves an image as it is
@@ -19,7 +20,7 @@ BLURS = [k / 10 for k in range(26)]  # standard deviations in pixels that `best_
 def denoise(model, images):
     """What a `unet.Denoiser` makes of images (B, C, H, W)."""
     device = next(model.parameters()).device
-    with samplers.evaluating(model.network):
+    with evaluating(model.network):
         return torch.cat([model.network(part.to(device)).cpu() for part in images.split(samplers.BATCH)])
 
 

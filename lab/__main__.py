@@ -7,12 +7,13 @@ import sys
 import torch
 
 from config import DMConfig
-from lab import checkpoint, data, display, samplers, shipped, writing
-from lab.training import TrainingError
+from lab import display, samplers, writing
+from lab.training import checkpoint, data, pretrained
+from lab.training.trainer import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
 ROW = 20  # digits of a string on one line
-MODELS = {"single": shipped.DIGITS, "pair": shipped.PAIRS}  # what `write` writes with: one digit an image, or two
+MODELS = {"single": pretrained.DIGITS, "pair": pretrained.PAIRS}  # what `write` writes with: one digit an image, or two
 
 
 def train(arguments):
@@ -56,7 +57,7 @@ def write(arguments):
 def embeddings(arguments):
     """Train the network with its embedding blocks trained and frozen, and print the test losses of both."""
     from DDPM import ConditionalDDPM
-    from lab import bench
+    from lab.speed import bench
     from ResUNet import ConditionalUnet
 
     def frozen(dmconfig):
@@ -84,7 +85,8 @@ def evaluate(arguments):
 def benchmark(arguments):
     """Measure our ways beside the plain ones, in turn; a table, and a figure."""
     from DDPM import ConditionalDDPM
-    from lab import bench, quality
+    from lab import quality
+    from lab.speed import bench
 
     if arguments.rounds < 1:
         raise ValueError(f"--rounds {arguments.rounds}; allowed is a whole number of at least 1")
@@ -102,7 +104,8 @@ def benchmark(arguments):
 
 def judge(arguments):
     """Train the classifier that judges digits, print its accuracy on the test set, and make it the one that ships."""
-    from lab import judge, quality
+    from lab import quality
+    from lab.quality import judge
 
     reporter = display.Reporter()
     batches, test = (data.loader(quality.real_mnist(part), size, shuffle=part) for part, size in ((True, 128), (False, 10_000)))
@@ -113,13 +116,13 @@ def judge(arguments):
     if accuracy < judge.ACCURACY:
         raise ValueError(f"a judge reads at least {judge.ACCURACY:.1%} right: this one is not kept; train for more epochs")
     record = {"epochs": arguments.epochs, "seed": arguments.seed, "test_accuracy": accuracy}
-    shipped.save(shipped.JUDGE, model.state_dict(), record=record)
+    pretrained.save(pretrained.JUDGE, model.state_dict(), record=record)
 
 
 def average(arguments):
     """What averaging the weights gained: the test loss of a run's averaged weights, and that of its last ones."""
     from DDPM import ConditionalDDPM
-    from lab import bench
+    from lab.speed import bench
 
     state = checkpoint.load(arguments.checkpoint, keys=(*checkpoint.KEYS, "raw_model_state_dict"))
     dmconfig = DMConfig.from_dict(state["dmconfig"])
@@ -136,7 +139,7 @@ def ship(arguments):
     if drawn > len(MODELS):
         raise ValueError(f"{arguments.checkpoint} draws {drawn} digits an image; allowed are those of {', '.join(MODELS)}")
     record = {key: state[key] for key in ("epoch", "data", "history")}
-    shipped.save(list(MODELS.values())[drawn - 1], state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
+    pretrained.save(list(MODELS.values())[drawn - 1], state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
 
 
 def _loaders(batch_size, images):

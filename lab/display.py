@@ -107,7 +107,7 @@ def epoch_curve(history, title):
 
 
 def bench_figure(rows):
-    """A figure of how much faster each way is than the plain one; rows: as lab.bench gives them."""
+    """A figure of how much faster each way is than the plain one; rows: as lab.speed.bench gives them."""
     figure, axis = plt.subplots(figsize=(8, 0.35 * sum(len(row.seconds) for row in rows) + 1.2), layout="constrained")
     places, names = [], []
     for row in rows:

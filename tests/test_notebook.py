@@ -6,15 +6,23 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from checks.sections import SECTIONS
 from nbclient import NotebookClient
 
+from course.grading.rubric import PARTS, POINTS, TITLES, TRAINING
+
 ROOT = Path(__file__).parents[1]
-SECTIONS = [
-    "Setup", "What a diffusion model is", "Training and sampling", "Classifier-free guidance", "Settings", "Data",
-    "1. Denoising network (6 points)", "2. Conditional DDPM", "2.1 Variance schedule (4 points)", "2.2 Training (6 points)",
-    "2.3 Sampling (6 points)", "2.4 Full training (8 points)", "2.5 Guidance weight (3 points)", "Question (1 point)",
-    "2.6 Customise (5 points)", "Question (1 point)", "Hand in",
-]  # fmt: skip
+
+
+def headings():
+    """Those of the notebook, with the points that the rubric gives."""
+    said = lambda title, points: f"{title} ({points:g} point{'s' if points > 1 else ''})"
+    sections = {key: said(TITLES[key], PARTS.get(key, [points])[0]) for key, points in POINTS.items()}
+    answers = {key: said("Question", answer) for key, (_, answer) in PARTS.items()}
+    yield from ("Setup", "What a diffusion model is", "Training and sampling", "Classifier-free guidance", "Settings", "Data")
+    for key, heading in sections.items():
+        yield from [heading, *([answers[key]] if key in answers else []), *(["2. Conditional DDPM"] if key == "network" else [])]
+    yield "Hand in"
 
 
 @pytest.fixture(scope="module")
@@ -35,24 +43,29 @@ def texts(notebook):
     return "".join(output.get("text", "") for output in outputs(notebook))
 
 
-def test_sections_stand_in_order_and_make_forty_points(notebook):
+def test_sections_stand_in_order_with_the_points_of_the_rubric(notebook):
     text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert re.findall(r"^##+ (.*)$", text, re.M) == SECTIONS
-    points = re.findall(r"\((\d+) points?\)", text)
-    assert sum(map(int, points)) == 40, points
+    assert re.findall(r"^##+ (.*)$", text, re.M) == list(headings())
+    assert sum(map(int, re.findall(r"\((\d+) points?\)", text))) == sum(POINTS.values()) == 40
+
+
+def test_the_table_at_the_top_gives_the_same_points(notebook):
+    worth = {TITLES[key]: " + ".join(map(str, PARTS.get(key, [f"{points:g}"]))) for key, points in POINTS.items()}
+    rows = re.findall(r"^\| (\d\S* [^|]+?) \|.*\| ([\d +]+) \|$", notebook.cells[0].source, re.M)
+    assert dict(rows) == worth
 
 
 def test_nbgrader_counts_the_same_points(notebook):
     marked = {cell.metadata.nbgrader.grade_id: cell.metadata.nbgrader for cell in notebook.cells if "nbgrader" in cell.metadata}
     points = {name: cell.points for name, cell in marked.items()}
-    assert points == {"network": 6, "scheduler": 4, "forward": 6, "sample": 6, "solver": 8, "guidance": 3, "guidance-answer": 1,
-                      "customise": 5, "customise-answer": 1}  # fmt: skip
+    parts = {name: points for key, pair in PARTS.items() for name, points in zip((key, f"{key}-answer"), pair)}
+    assert points == {**{key: section.points for key, section in SECTIONS.items()}, "solver": TRAINING, **parts}
     assert [name for name, cell in marked.items() if cell.solution] == ["guidance-answer", "customise", "customise-answer"]
 
 
 def test_every_section_is_checked(notebook):
     source = "\n".join(cell.source for cell in notebook.cells)
-    for section in ("network", "scheduler", "forward", "sample"):
+    for section in SECTIONS:
         assert f'check("{section}")' in source
 
 

@@ -17,7 +17,8 @@ from torchvision import transforms
 import utils
 from config import DMConfig
 from DDPM import ConditionalDDPM
-from lab import checkpoint, data, display
+from lab import display
+from lab.training import checkpoint, data
 
 matplotlib.use("Agg")
 SMALL = DMConfig(T=3, num_feat=8, batch_size=16, epochs=2, learning_rate=1e-3, lr_cycle=2, precision="float32")
@@ -276,14 +277,14 @@ def test_without_a_model_the_sample_check_says_where_it_comes_from():
 
 def test_an_interrupted_training_says_where_it_stands(loaders, monkeypatch):
     epochs = iter([None, KeyboardInterrupt])
-    train = utils.training.Trainer.train_epoch
+    train = utils.Trainer.train_epoch
 
     def interrupted(self, *args):
         if stop := next(epochs):
             raise stop
         return train(self, *args)
 
-    monkeypatch.setattr(utils.training.Trainer, "train_epoch", interrupted)
+    monkeypatch.setattr(utils.Trainer, "train_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt) as error:
         utils.solver(SMALL, "it", *loaders)
     assert shown(error.value) == "Interrupted after 1 of 2 epochs, which are kept in save/it. The same call goes on from there."

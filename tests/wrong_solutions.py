@@ -70,7 +70,7 @@ OUT = 'return self.outblock(torch.cat([up2, down0], dim=1))'
 TIME = 'temb1 = self.timeembed1(t)'
 CLASS = 'cemb1 = self.conditionembed1(c)'
 MIX = 'at["sqrt_alpha_bar"] * images + at["sqrt_oneminus_alpha_bar"] * noise'
-GUIDE = 'return (1 + omega) * eps_c - omega * eps_u'
+GUIDE = '(1 + omega) * eps_c - omega * eps_u'
 SHOW = 'return (x * STD + MEAN).clamp(0, 1)'
 TOLD = 't.view(-1, 1, 1, 1) / T, c)'
 LINE = 'torch.linspace(beta_1, beta_T, T, '
@@ -370,13 +370,13 @@ WRONG = [
         "posterior variance",
     ),
     ("sample", "sigma is 1", [('at["sqrt_beta_t"][i] * torch', '1 * torch')], "not scaled by sigma_t"),
-    ("sample", "guidance without 1 +", [(GUIDE, "return omega * eps_c - omega * eps_u")], "1 \\+ omega is left out"),
-    ("sample", "guidance swapped", [(GUIDE, "return (1 + omega) * eps_u - omega * eps_c")], "predictions are swapped"),
-    ("sample", "guidance by omega - 1", [(GUIDE, "return eps_u + omega * (eps_c - eps_u)")], "guidance by omega - 1"),
-    ("sample", "guidance added", [(GUIDE, "return (1 + omega) * eps_c + omega * eps_u")], "added, not subtracted"),
-    ("sample", "guidance reversed", [(GUIDE, "return (1 - omega) * eps_c + omega * eps_u")], "other sign"),
-    ("sample", "guidance ignored", [(GUIDE, "return eps_c")], "conditional prediction alone"),
-    ("sample", "halves mixed up", [("both = torch.cat([c, null])", "both = torch.cat([null, c])")], "predictions are swapped"),
+    ("sample", "guidance without 1 +", [(GUIDE, "omega * eps_c - omega * eps_u")], "1 \\+ omega is left out"),
+    ("sample", "guidance swapped", [(GUIDE, "(1 + omega) * eps_u - omega * eps_c")], "predictions are swapped"),
+    ("sample", "guidance by omega - 1", [(GUIDE, "eps_u + omega * (eps_c - eps_u)")], "guidance by omega - 1"),
+    ("sample", "guidance added", [(GUIDE, "(1 + omega) * eps_c + omega * eps_u")], "added, not subtracted"),
+    ("sample", "guidance reversed", [(GUIDE, "(1 - omega) * eps_c + omega * eps_u")], "other sign"),
+    ("sample", "guidance ignored", [(GUIDE, "eps_c")], "conditional prediction alone"),
+    ("sample", "halves mixed up", [("eps_c = self.network(x, time, c)", "eps_c = self.network(x, time, null)"), ("eps_u = self.network(x, time, null)", "eps_u = self.network(x, time, c)")], "predictions are swapped"),
     ("sample", "omega of the settings", [(START, "omega = self.dmconfig.omega\n            " + START)], "taken from dmconfig"),
     ("sample", "null of zeros", [("torch.full_like(c, mask_value)", "torch.zeros_like(c)")], "row of zeros"),
     ("sample", "never the null condition", [("torch.full_like(c, mask_value)", "c.clone()")], "each step runs once|never sees the null"),
@@ -439,7 +439,6 @@ WRONG = [
     ("sample", "multiplied by 255", [(SHOW, SHOW + " * 255")], "multiplied by 255"),
     ("sample", "clamped inside the loop", [(Z, Z + "\n                    x = x.clamp(-1, 1)")], "cut off inside the loop"),
     ("sample", "schedule backwards", [(EPS, EPS.replace("[i]", "[T - t]"))], "No usual mistake|read backwards"),
-    ("sample", "time not doubled", [("twice(t)", "t")], "as time for x"),
     (
         "sample",
         "divided by alpha",
@@ -537,7 +536,7 @@ OTHER_PROCESS = """
 
 """
 WHOLE_CLASS = (
-    PROCESS[PROCESS.index("class ConditionalDDPM") : PROCESS.index("def _is_whole")],
+    PROCESS[PROCESS.index("class ConditionalDDPM") :],
     textwrap.dedent(OTHER_PROCESS).lstrip(),
 )
 
@@ -709,7 +708,7 @@ RIGHT = [
             )
         ],
     ),
-    ("sample", "mode left to the caller", [("with evaluating(self.network), shared(", "with shared(")]),
+    ("sample", "mode and speed left to the caller", [("with fast(self.network, self.dmconfig.precision):", "if True:")]),
     (
         "sample",
         "labels only",

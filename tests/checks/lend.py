@@ -166,7 +166,7 @@ def _shapes(scheduler, t_s):
     try:
         got = scheduler(t_s.clone() if torch.is_tensor(t_s) else t_s)
         return {name: list(value.shape) for name, value in got.items()}
-    except Exception:
+    except (Exception, SystemExit):
         return {}
 
 

@@ -500,6 +500,11 @@ def judge_steps(student, run, verdict):
         seen = weigh(run, slice(0, 1))
     no_null = run.omega != 0 and not run.has_null
     on = (1.0, 0.0) if no_null else first_guess  # both of the predictions, or the one there is, come from the same condition
+    known = {fault.mistake for fault in verdict.faults.get("guidance", ())}  # what another omega has shown already
+    for words, other in guidances(w):
+        if words in known and not good(right, on) and good(right, other):
+            run.found = (right, other)
+            return
     for step in candidates:
         if good(step, on):
             run.found = (step, on)

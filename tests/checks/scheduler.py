@@ -45,6 +45,7 @@ def look(process, settings, verdict):
             form, (got, changed) = ask_any(process, torch.arange(1, T))
         except Unreadable:
             verdict.fault_rest(str(whole))
+            verdict.unreadable = True
             return None
         verdict.fault("index", f"scheduler looks beyond the end of a table at t = T = {T}: {whole}",
                       "a table is read one step late: t = 1 stands at index 0, so index with t - 1")  # fmt: skip

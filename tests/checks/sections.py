@@ -42,6 +42,7 @@ class Section:
             verdict.unwritten = isinstance(error, NotImplementedError)
             unwritten = f"{self.cls}.{self.method} in {self.module}.py is not written yet."
             verdict.fault_rest(unwritten if verdict.unwritten else stops(self.method, error))
+        student.hung |= self.key == "scheduler" and verdict.unreadable
         return verdict
 
     def look(self):

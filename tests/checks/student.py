@@ -1,4 +1,4 @@
-"""A student's classes as the checks ask them: here, in the same process. The grader's stand-in for them is in course.remote."""
+"""A student's classes as the checks ask them: here, in the same process. The grader's stand-in for them is in course.sandbox.proxy."""
 
 import functools
 import inspect
@@ -100,7 +100,7 @@ def stops(what, error):
 
 
 class Student:
-    """cls: a ConditionalDDPM or a ConditionalUnet. hung: whether its scheduler does not come back, and so is not asked again."""
+    """cls: a ConditionalDDPM or a ConditionalUnet. hung: whether its scheduler does not come back, or only with errors, and so is not asked again."""
 
     def __init__(self, cls):
         self.cls, self.schedules, self.hung = cls, {}, False
@@ -148,6 +148,7 @@ class Student:
         try:
             if not self.hung:
                 got = scheduler.look(self.process(settings), settings, verdict)
+                self.hung = verdict.unreadable
         except Exception as error:
             self.hung = getattr(error, "final", False)
             verdict.fault_rest("")

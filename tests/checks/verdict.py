@@ -13,13 +13,17 @@ class Fault:
 
 @dataclass
 class Verdict:
-    """properties: {key: (points, what a right solution does)}. see: where the notebook explains the section."""
+    """properties: {key: (points, what a right solution does)}. see: where the notebook explains the section.
+
+    unwritten, unreadable: whether there is nothing to judge yet, or nothing that can be asked.
+    """
 
     properties: dict
     see: str
     faults: dict = field(default_factory=dict)  # {key: [Fault]}
     notes: list = field(default_factory=list)
     unwritten: bool = False
+    unreadable: bool = False
 
     def fault(self, key, says, mistake=""):
         """Note a fault; of the same mistake only one."""

@@ -66,7 +66,7 @@ keep = []
 while True:
     keep.append(open("gone", "wb")); os.remove("gone")
     keep[-1].write(b"x" * 5 * 10**7); keep[-1].flush()
-""", "No space left|more than 4 GB of memory|Too many open files"),
+""", "No space left|more than 256 MB|Too many open files"),
     "fills anonymous files": ("""
 import os
 for _ in range(3): os.fork()
@@ -76,7 +76,7 @@ while True:
         keep.append(os.memfd_create("m"))
         os.write(keep[-1], b"x" * 6 * 10**7)
     except OSError: pass
-""", "more than 4 GB of memory|takes too long"),
+""", "more than 256 MB"),
     "fills anonymous maps": ("""
 import mmap, os
 for _ in range(3): os.fork()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from course.record import Property, Record, Section
+from course.report.record import Property, Record, Section
 
 EVIL = '<script>alert("x")</script>\x1b[31m & "quoted" \x00\ud800'
 SHIFTED = "the schedule starts at t = 0"
@@ -54,7 +54,7 @@ def a_record(name="alice", shifted=True, swapped=False, says=(), notes=(), train
 
 
 def grade(submission, *, name=None):
-    """What course.grading.grade is to the class, by what a submission's file "says"; each grading leaves a line in $GRADED.
+    """What course.grading.grading.grade is to the class, by what a submission's file "says"; each grading leaves a line in $GRADED.
 
     What says "held" is graded when $GRADED.hold goes away; "dies", "hangs" and "fills memory" are what the grading then does.
     """

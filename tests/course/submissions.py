@@ -3,10 +3,11 @@
 from checks.sections import SECTIONS
 from wrong_solutions import METHODS, NET, PROCESS, edited_source
 
-from course import grading
-from lab import checkpoint, shipped
+from course.grading import grading
+from course.grading.rubric import BY_HAND, TRAINING
+from lab.training import checkpoint, pretrained
 
-AUTOMATIC = {"network": 6, "scheduler": 4, "forward": 6, "sample": 6}
+AUTOMATIC = {key: section.points for key, section in SECTIONS.items()}
 
 
 def submission(folder, files=(), section=None, edits=()):
@@ -30,7 +31,7 @@ def only(monkeypatch, *keys):
 def points(record):
     """{section: points} of the automatic sections, and that the record is whole."""
     assert [each.key for each in record.sections] == [*grading.SECTIONS, "training", "guidance", "customise"]
-    assert record.out_of == 18 + sum(AUTOMATIC[key] for key in grading.SECTIONS) and record.confinement
+    assert record.out_of == TRAINING + sum(BY_HAND.values()) + sum(AUTOMATIC[key] for key in grading.SECTIONS) and record.confinement
     found = {each.key: each.points for each in record.sections if each.key in AUTOMATIC}
     assert all(isinstance(value, int | float) for value in found.values())
     return found
@@ -48,6 +49,6 @@ def graded(folder, **how):
 
 def weights(path, change=lambda name, value: value * 1.02 if name.startswith("network.outblock") else value):
     """A checkpoint of the weights that ship with the course, changed: as they are nobody has trained them."""
-    state = shipped.load(shipped.DIGITS)
+    state = pretrained.load(pretrained.DIGITS)
     state["model_state_dict"] = {name: change(name, value) for name, value in state["model_state_dict"].items()}
     checkpoint.save(path, {"epoch": 10, "optimizer_state_dict": {}, **{key: state[key] for key in ("model_state_dict", "dmconfig")}})

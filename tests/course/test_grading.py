@@ -1,4 +1,4 @@
-"""course.grading: the points, the notes, the weights, and what crosses to the sandbox."""
+"""course.grading.grading: the points, the notes, the weights, and what crosses to the sandbox."""
 
 import socket
 import struct
@@ -12,10 +12,11 @@ from checks.verdict import Verdict
 from submissions import AUTOMATIC, graded, only, points, said, submission, weights
 from wrong_solutions import RIGHT, WRONG, unsolved
 
-from course import grading, wire
-from course.grading import grade
-from course.rubric import BY_HAND, TRAINING
-from course.sandbox import SandboxError
+from course.grading import grading
+from course.grading.grading import grade
+from course.grading.rubric import BY_HAND, TRAINING
+from course.sandbox import messages
+from course.sandbox.sandbox import SandboxError
 
 
 def row(section, name):
@@ -23,7 +24,6 @@ def row(section, name):
 
 
 def test_the_points_of_the_rubric():
-    assert {key: section.points for key, section in SECTIONS.items()} == AUTOMATIC
     assert sum(AUTOMATIC.values()) + TRAINING + sum(BY_HAND.values()) == 40
     for section in SECTIONS.values():
         assert len({words for _, words in section.properties.values()}) == len(section.properties)
@@ -153,10 +153,10 @@ def test_an_error_of_the_checks_costs_nobody_anything(tmp_path, monkeypatch):
 
 
 def through(**fields):
-    mine, theirs = wire.pair()
-    thread = threading.Thread(target=wire.Link(mine).send, kwargs=fields)
+    mine, theirs = messages.pair()
+    thread = threading.Thread(target=messages.Link(mine).send, kwargs=fields)
     thread.start()
-    found = wire.Link(theirs).receive()
+    found = messages.Link(theirs).receive()
     thread.join()
     return found
 
@@ -189,15 +189,15 @@ def test_of_anything_else_only_the_name_of_its_type_crosses():
     ],
 )
 def test_what_is_no_frame_is_refused(content):
-    mine, theirs = wire.pair()
+    mine, theirs = messages.pair()
     mine.sendall(content)
     mine.shutdown(socket.SHUT_WR)
-    with pytest.raises(wire.Lost):
-        wire.Link(theirs).receive()
+    with pytest.raises(messages.Lost):
+        messages.Link(theirs).receive()
 
 
 @pytest.mark.parametrize("error", [NotImplementedError("x"), IndexError("i"), ValueError("v"), type("Own", (Exception,), {})("own")])
 def test_errors_keep_their_type_where_checks_look_at_it(error):
-    found = wire.raised(wire.error_fields(error, "DDPM.py, line 3: x"))
+    found = messages.raised(messages.error_fields(error, "DDPM.py, line 3: x"))
     assert type(found).__name__ == type(error).__name__ and str(found) == str(error) and found.where == "DDPM.py, line 3: x"
-    assert type(found) is type(error) or isinstance(found, wire.StudentError)
+    assert type(found) is type(error) or isinstance(found, messages.StudentError)

@@ -1,4 +1,4 @@
-"""course.guard and course.folder: whatever becomes of a grading, it has a record, and nothing is left of it."""
+"""course.grading.guard and course.sandbox.folder: whatever becomes of a grading, it has a record, and nothing is left of it."""
 
 import os
 import signal
@@ -12,8 +12,9 @@ import psutil
 import pytest
 from records import a_record, grade
 
-from course import folder, guard
-from course.rubric import POINTS
+from course.grading import guard
+from course.grading.rubric import POINTS
+from course.sandbox import folder
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_folder_is_gone_afterwards_however_deep_and_whatever_its_permissions()
 
 KILLED = """
 import os, subprocess, sys, time
-from course import folder
+from course.sandbox import folder
 with folder.working_folder() as where:
     (where / "scratch").mkdir()
     environment = {**os.environ, "HOME": str(where / "scratch")}

@@ -1,4 +1,4 @@
-"""course.handout: nothing of a solution goes out, all that a student needs does, and what was taken out can be put back."""
+"""course.handout.handout: nothing of a solution goes out, all that a student needs does, and what was taken out can be put back."""
 
 import os
 import shutil
@@ -8,9 +8,9 @@ import sys
 import nbformat
 import pytest
 
-from course.handout import KEPT_BACK, NOTEBOOK, ROOT, HandoutError, empty, handout, leaks
-from course.skeleton import SkeletonError, regions, skeleton, solutions
-from course.tasks import TASKS
+from course.handout.banners import TASKS
+from course.handout.handout import KEPT_BACK, NOTEBOOK, ROOT, HandoutError, empty, handout, leaks
+from course.handout.skeleton import SkeletonError, regions, skeleton, solutions
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def pytest_in(folder, *arguments):
 def test_a_student_gets_what_is_needed_and_no_more(made):
     there = files(made)
     for name in ("README.md", NOTEBOOK, "ResUNet.py", "DDPM.py", "config.py", "utils.py", "requirements.txt", "pyproject.toml",
-                 "lab/training.py", "lab/weights/judge.safetensors", "pics/network.png", "tests/test_scheduler.py",
+                 "lab/training/trainer.py", "lab/weights/judge.safetensors", "pics/network.png", "tests/test_scheduler.py",
                  "tests/checks/sample.py"):  # fmt: skip
         assert name in there
     unwanted = (*KEPT_BACK, ".", "course", "explorations", "data", "save")

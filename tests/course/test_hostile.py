@@ -21,12 +21,12 @@ from hostile import IN_SCHEDULER, SLEEPS, WHOLE, WITHOUT, at_import, in_schedule
 from submissions import AUTOMATIC, graded, only, said, submission, weights
 from wrong_solutions import NET, PROCESS
 
-from course import grading, guard
-from course.handout import ROOT
-from course.record import from_json, to_json
-from course.sandbox import Sandbox
-from course.walls import WALLS, best_wall
-from course.wire import Lost
+from course.grading import grading, guard
+from course.handout.handout import ROOT
+from course.report.record import from_json, to_json
+from course.sandbox.isolation import WALLS, best_wall
+from course.sandbox.messages import Lost
+from course.sandbox.sandbox import Sandbox
 
 SLOWLY, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
 LIMIT = 125  # seconds: twice the grader's limit, which a busy machine may take, and what ends it
@@ -245,8 +245,9 @@ NOBODY = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "
 BEHIND_WALLS = """
 import json, sys
 sys.path[:0] = [{root!r}, {root!r} + "/tests", {root!r} + "/tests/course"]
-from course import grading, sandbox
-from course.record import to_json
+from course.grading import grading
+from course.sandbox import sandbox
+from course.report.record import to_json
 sandbox.best_wall = lambda: {wall!r}
 if {two}: grading.SECTIONS = {{key: grading.SECTIONS[key] for key in ("scheduler", "forward")}}
 print("RECORD" + to_json(grading.grade({folder!r})))

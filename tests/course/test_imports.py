@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from course.imports import MOST, imported
+from course.intake.imports import MOST, imported
 
 
 def names(tmp_path, *texts):

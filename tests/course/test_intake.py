@@ -13,8 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from submissions import AUTOMATIC, graded, points, said, submission
 from wrong_solutions import NET, PROCESS
 
-from course import intake
-from course.grading import grade
+from course.grading.grading import grade
+from course.intake import intake
 
 BOTH = {"ResUNet.py": NET, "DDPM.py": PROCESS}
 

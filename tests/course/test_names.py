@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from course.names import attempt, is_version, last
+from course.intake.names import attempt, is_version, last
 
 DDPM = [
     "DDPM.py", "ddpm.py", "DDPM.PY", "DDPM.py.txt", "DDPM-1.py", "DDPM (2).py", "DDPM(1).py", "DDPM 2.py", "DDPM copy.py", "DDPM copy 3.py",

@@ -8,9 +8,9 @@ import sys
 import nbformat
 import pytest
 
-from course.handout import ANSWER, NOTEBOOK, ROOT, HandoutError, leaks
-from course.nbgrader import ASSIGNMENT, SECTIONS, course
-from course.tasks import TASKS
+from course.handout.banners import TASKS
+from course.handout.handout import ANSWER, NOTEBOOK, ROOT, HandoutError, leaks
+from course.platforms.nbgrader import ASSIGNMENT, SECTIONS, course
 
 # The small settings smaller still, as a student may write them: nbgrader runs all of the notebook.
 TINY = {

@@ -10,8 +10,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from PIL import Image
 from records import a_record, png
 
-from course import pages
-from course.notebook import RUNS, pieces, runs
+from course.intake.notebook import RUNS, pieces, runs
+from course.report import pages
 
 
 def jpeg(size=(8, 8)):

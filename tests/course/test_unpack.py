@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 
 import pytest
 
-from course import unpack
-from course.unpack import Refused, Unpacked
+from course.intake import unpack
+from course.intake.unpack import Refused, Unpacked
 
 
 def zipped(files, method=zipfile.ZIP_DEFLATED):

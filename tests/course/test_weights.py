@@ -1,19 +1,20 @@
-"""course.weights: what a network that answers by heart, an untrained one and a borrowed one get."""
+"""course.grading.weights: what a network that answers by heart, an untrained one and a borrowed one get."""
 
 import pytest
 import torch
 from torch import nn
 
 from config import MEAN, STD, DMConfig
-from course import weights
+from course.grading import weights
 from DDPM import ConditionalDDPM
-from lab import samplers, shipped
+from lab import samplers
+from lab.training import pretrained
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A ConditionalDDPM with the weights that ship."""
-    state = shipped.load(shipped.DIGITS)
+    state = pretrained.load(pretrained.DIGITS)
     model = ConditionalDDPM(DMConfig.from_dict(state["dmconfig"])).eval()
     model.load_state_dict(state["model_state_dict"])
     return model

@@ -9,11 +9,12 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from records import EVIL, SHIFTED, a_record, png
 
-from course import notebook, writers
-from course.handout import NOTEBOOK, ROOT
-from course.notebook import pieces
-from course.plain import cell, file_name, plain
-from course.record import Record, Section, from_json, to_json
+from course.handout.handout import NOTEBOOK, ROOT
+from course.intake import notebook
+from course.intake.notebook import pieces
+from course.report import writers
+from course.report.record import Record, Section, from_json, to_json
+from course.report.safe import cell, file_name, plain
 
 EVIL_PLAIN = '<script>alert("x")</script> & "quoted" ?'
 

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import denoising
 import psnr
 from config import DMConfig
-from lab import checkpoint, display, samplers
+from lab import display, samplers
+from lab.training import checkpoint
 from ResUNet import ConditionalUnet
 from unet import Denoiser, DenoisingDDPM, DenoisingUnet, noisy
 

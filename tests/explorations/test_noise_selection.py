@@ -8,7 +8,8 @@ from torch import nn
 
 import inversion
 from config import DMConfig
-from lab import judge, quality, samplers
+from lab import quality, samplers
+from lab.quality import judge
 
 T = 40
 BETAS = torch.linspace(1e-3, 0.2, T, dtype=torch.float64)
@@ -185,7 +186,7 @@ def test_K_that_is_no_number_of_starts(K):
 def test_other_bad_input_comes_before_any_work(tmp_path):
     model, labels, x_0 = Model(curved), torch.arange(3), drawn(3, 1, 4, 4)
     for steps in (0, T + 1, 2.0):
-        with pytest.raises(ValueError, match="steps = .*; allowed is a whole number from 1 to T = 40"):
+        with pytest.raises(ValueError, match="steps = .*; allowed is a whole number from 1 to 40"):
             inversion.invert(model, x_0, labels, 0.0, steps=steps)
         with pytest.raises(ValueError, match="steps = "):
             inversion.round_trips(model, labels, 0.0, 2, steps=steps)

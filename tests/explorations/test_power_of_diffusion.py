@@ -12,9 +12,11 @@ from PIL import Image, ImageDraw
 import drawings
 import editing_on_digits as on
 import on_deepfloyd
-from lab import deepfloyd, editing, judge
-from lab.permutations import IDENTITY, ROTATION
-from lab.reverse import Model
+from lab import editing
+from lab.diffusion.process import Process, levels
+from lab.editing import deepfloyd
+from lab.editing.views import IDENTITY, ROTATION
+from lab.quality import judge
 
 SIZE = (400, 300)
 
@@ -128,11 +130,11 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-class Knows(Model):
+class Knows(Process):
     """A model that knows the clean image, and sees exactly the noise that leads there."""
 
     T, shape, range, device = 40, (1, 28, 28), (0.0, 1.0), torch.device("cpu")
-    alphas_cumprod = (1 - torch.linspace(1e-3, 0.2, 40, dtype=torch.float64)).cumprod(0)
+    alpha, sigma = levels(torch.linspace(1e-3, 0.2, 40, dtype=torch.float64))
     null_condition = torch.zeros(1)
 
     def __init__(self, image):
@@ -141,10 +143,9 @@ class Knows(Model):
     def embed(self, condition):
         return torch.as_tensor(condition).reshape(-1, 1).float()
 
-    def predict(self, x_t, t, condition, s=None):
+    def ask(self, x, t, rows, s):
         self.asked.append(t)
-        alpha_bar = self.alphas_cumprod[t - 1].float()
-        return (x_t - alpha_bar.sqrt() * self.image.repeat(len(x_t) // len(self.image), 1, 1, 1)) / (1 - alpha_bar).sqrt(), None
+        return (x - self.alpha[t] * self.image.repeat(len(x) // len(self.image), 1, 1, 1)) / self.sigma[t], None
 
 
 def test_denoising_is_measured_against_the_clean_image():
@@ -157,7 +158,7 @@ def test_denoising_is_measured_against_the_clean_image():
     for way in ("one step", "iterative"):
         assert on.psnr(model, ways[way], images).min() > 60
     assert model.asked == [20, *range(20, 0, -1)]  # one step, then all
-    blurred = [editing.blur(ways["noisy"] / model.alphas_cumprod[19].sqrt().float(), 15, sigma) for sigma in on.SIGMAS]
+    blurred = [editing.blur(ways["noisy"] / model.alpha[20], 15, sigma) for sigma in on.SIGMAS]
     best = max(on.psnr(model, x, images).mean() for x in blurred)
     assert on.psnr(model, ways["Gaussian blur"], images).mean() == best > on.psnr(model, ways["noisy"], images).mean()
 
@@ -230,10 +231,10 @@ def test_with_weights_each_stage_is_drawn_in_each_number_of_steps(monkeypatch):
 
 @pytest.fixture(scope="module")
 def digits():
-    from lab.adapters import Digits
+    from lab.diffusion.process import ConditionalProcess
     from utils import load_model
 
-    return Digits(load_model())
+    return ConditionalProcess(load_model())
 
 
 @pytest.mark.nightly  # seconds depend on the processor, and on what runs beside it
@@ -258,4 +259,4 @@ def test_sixteen_digits_in_ten_seconds(digits, request):
 
 @pytest.mark.parametrize("count", [pytest.param(40, marks=pytest.mark.slow), pytest.param(200, marks=pytest.mark.nightly)])
 def test_a_six_that_is_a_nine(digits, count):
-    assert on.both_ways(digits, on.anagrams(digits, (6, 9), count, guidance=7.0, steps=20), (6, 9)).float().mean() >= 0.95
+    assert on.both_ways(digits, on.anagrams(digits, (6, 9), count, omega=6.0, steps=20), (6, 9)).float().mean() >= 0.95

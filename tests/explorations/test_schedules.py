@@ -14,7 +14,8 @@ from torch import nn
 import additive
 from config import DMConfig
 from DDPM import ConditionalDDPM
-from lab import checkpoint, schedules
+from lab.diffusion import schedules
+from lab.training import checkpoint
 from ResUNet import ConditionalUnet
 
 TINY = dict(num_feat=8, T=10, schedule="cosine", precision="float32")
@@ -126,7 +127,7 @@ def test_clips_while_it_draws_and_by_a_seed(monkeypatch):
 def test_a_label_or_a_step_that_the_model_lacks_is_refused_before_any_work():
     model = tiny()
     model.network = Oracle(model, torch.zeros(10, 1, 28, 28), null=False)
-    for labels, steps, word in (([10], 5, "0 to 9"), ([-1], 5, "0 to 9"), ([1], 11, "T = 10"), ([1], 0, "steps")):
+    for labels, steps, word in (([10], 5, "0 to 9"), ([-1], 5, "0 to 9"), ([1], 11, "1 to 10"), ([1], 0, "steps")):
         with pytest.raises(ValueError, match=word):
             additive.draw(model, torch.tensor(labels), -1.0, steps=steps)
     assert model.network.calls == 0

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import pairs
-from lab import data, judge
+from lab.quality import judge
+from lab.training import data
 
 
 class Numbered:

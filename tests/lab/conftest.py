@@ -15,7 +15,9 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from config import DMConfig
-from lab import checkpoint, data, display, experiment, training
+from lab import display
+from lab.training import checkpoint, data, experiment
+from lab.training.trainer import seeded
 
 matplotlib.use("Agg")
 IMAGES = {"train": 60, "t10k": 20}  # of the small MNIST
@@ -37,7 +39,7 @@ def no_network(monkeypatch):
 
 @pytest.fixture
 def small_mnist(monkeypatch):
-    """The four files of an MNIST of 60 and 20 images, {name: bytes}, which lab.data then takes for the real one."""
+    """The four files of an MNIST of 60 and 20 images, {name: bytes}, which lab.training.data then takes for the real one."""
     monkeypatch.delenv("MNIST_DIR", raising=False)
     draw, files = np.random.default_rng(0), {}
     for part, count in IMAGES.items():
@@ -86,7 +88,7 @@ def settings(**changes):
 
 
 def toy(dmconfig, kind=Toy):
-    with training.seeded("cpu", dmconfig.seed, "weights"):
+    with seeded("cpu", dmconfig.seed, "weights"):
         return kind(dmconfig)
 
 

@@ -1,4 +1,4 @@
-"""lab.bench and lab.plain: what is compared computes the same, in turn, and the table says what was measured."""
+"""lab.speed.bench and lab.speed.baseline: what is compared computes the same, in turn, and the table says what was measured."""
 
 import sys
 
@@ -10,7 +10,9 @@ from torchvision import transforms
 
 from config import DMConfig
 from DDPM import ConditionalDDPM
-from lab import bench, data, display, plain
+from lab import display
+from lab.speed import baseline, bench
+from lab.training import data
 
 CONFIG = DMConfig(num_feat=8, T=6, batch_size=4, precision="float32")
 
@@ -31,23 +33,23 @@ def seeded(function, *arguments):
 def test_the_plain_network_is_the_same_network(model):
     x, t, c = torch.randn(3, 1, 28, 28), torch.rand(3, 1, 1, 1), torch.eye(10)[:3]
     for mode in (True, False):
-        torch.testing.assert_close(plain.network(model).train(mode)(x, t, c), model.network.train(mode)(x, t, c), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(baseline.network(model).train(mode)(x, t, c), model.network.train(mode)(x, t, c), rtol=1e-4, atol=1e-5)
 
 
 def test_the_plain_loss_is_the_same_loss(model):
     images, labels = torch.randn(20, 1, 28, 28), torch.arange(20) % 10
-    net = plain.network(model)
+    net = baseline.network(model)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
     before = net.init_conv.conv1[0].weight.clone()
-    assert seeded(plain.step, net, CONFIG, optimizer, images, labels) == pytest.approx(seeded(model, images, labels).item(), rel=1e-4)
+    assert seeded(baseline.step, net, CONFIG, optimizer, images, labels) == pytest.approx(seeded(model, images, labels).item(), rel=1e-4)
     assert not torch.equal(net.init_conv.conv1[0].weight, before)
 
 
 def test_the_plain_sampler_is_the_same_sampler(model):
     labels = torch.tensor([3, 1, 4])
-    ours, theirs = seeded(model.sample, labels, 2.0), seeded(plain.sample, plain.network(model), CONFIG, labels, 2.0)
+    ours, theirs = seeded(model.sample, labels, 2.0), seeded(baseline.sample, baseline.network(model), CONFIG, labels, 2.0)
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
-    assert 0.05 < ours.std() and not torch.allclose(seeded(plain.sample, plain.network(model), CONFIG, labels, 2.0, 2), ours, atol=1e-2)
+    assert 0.05 < ours.std() and not torch.allclose(seeded(baseline.sample, baseline.network(model), CONFIG, labels, 2.0, 2), ours, atol=1e-2)
 
 
 def test_ways_are_measured_in_turn_after_a_round_that_does_not_count():

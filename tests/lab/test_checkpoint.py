@@ -1,4 +1,4 @@
-"""lab.checkpoint: what is saved comes back, what is damaged or runs code is refused, and a failed save harms nothing."""
+"""lab.training.checkpoint: what is saved comes back, what is damaged or runs code is refused, and a failed save harms nothing."""
 
 import errno
 import os
@@ -14,7 +14,8 @@ import pytest
 import torch
 from conftest import same, settings, toy
 
-from lab import checkpoint, shipped, training
+from lab.training import checkpoint, pretrained
+from lab.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 STATE = {
@@ -135,9 +136,9 @@ def test_weights_that_are_not_finite_are_refused(path, key, value):
     checkpoint.save(path, {**STATE, key: weights})
     with pytest.raises(checkpoint.CheckpointError, match="last.pth holds weights that are not finite, the first in late.*smaller learning_rate"):
         checkpoint.load(path)
-    shipped.save(path.with_name("digits.safetensors"), weights)
+    pretrained.save(path.with_name("digits.safetensors"), weights)
     with pytest.raises(checkpoint.CheckpointError, match="digits.safetensors holds weights that are not finite, the first in late"):
-        shipped.load(path.with_name("digits.safetensors"))
+        pretrained.load(path.with_name("digits.safetensors"))
 
 
 def test_weights_that_are_no_dict_are_refused(path):
@@ -151,12 +152,12 @@ def test_settings_that_do_not_fit_name_the_file(path, settings, words):
     checkpoint.save(path, {**STATE, "dmconfig": settings})
     with pytest.raises(checkpoint.CheckpointError, match=f"last.pth holds settings that do not fit here: .*{words}"):
         checkpoint.load(path)
-    shipped.save(path.with_name("digits.safetensors"), STATE["model_state_dict"], dmconfig=settings)
+    pretrained.save(path.with_name("digits.safetensors"), STATE["model_state_dict"], dmconfig=settings)
     with pytest.raises(checkpoint.CheckpointError, match=f"digits.safetensors holds settings that do not fit here: .*{words}"):
-        shipped.load(path.with_name("digits.safetensors"))
+        pretrained.load(path.with_name("digits.safetensors"))
 
 
-@pytest.mark.parametrize("load", [checkpoint.load, shipped.load])
+@pytest.mark.parametrize("load", [checkpoint.load, pretrained.load])
 def test_a_git_lfs_pointer_is_called_one(path, load):
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 47040016\n")
     with pytest.raises(checkpoint.CheckpointError, match="last.pth is a Git LFS pointer.*git lfs pull"):
@@ -201,11 +202,11 @@ def test_a_run_of_a_compiled_network_is_saved_without_its_prefix_and_goes_on(tmp
         model.network = torch.compile(model.network, backend="eager")
         return model
 
-    trainer, plain = (training.Trainer(make(settings()), settings(), 4, "cpu") for make in (compiled, toy))
+    trainer, plain = (Trainer(make(settings()), settings(), 4, "cpu") for make in (compiled, toy))
     state = trainer.state_dict()
     assert same(state["model_state_dict"], plain.state_dict()["model_state_dict"])
     assert same(state["raw_model_state_dict"], plain.state_dict()["raw_model_state_dict"])
-    again = training.Trainer(compiled(settings(seed=1)), settings(), 4, "cpu")
+    again = Trainer(compiled(settings(seed=1)), settings(), 4, "cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again.load_state_dict(state, "last.pth")
@@ -251,7 +252,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path):
 DIE_IN_SAVE = """
 import os, signal, sys
 sys.path[:0] = [{root!r}, {here!r}]
-from lab import checkpoint
+from lab.training import checkpoint
 from test_checkpoint import STATE
 os.{step} = lambda *anything: os.kill(os.getpid(), signal.SIGKILL)
 checkpoint.save({path!r}, {{**STATE, "epoch": 4}})

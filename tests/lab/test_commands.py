@@ -10,10 +10,12 @@ from PIL import Image
 from torchvision import transforms
 
 from config import MEAN, STD, DMConfig
-from lab import checkpoint, data, judge, samplers, shipped, writing
+from lab import samplers, writing
 from lab.__main__ import MODELS, main
-from lab.checkpoint import CheckpointError
-from lab.training import seeded
+from lab.quality import judge
+from lab.training import checkpoint, data, pretrained
+from lab.training.checkpoint import CheckpointError
+from lab.training.trainer import seeded
 from utils import load_model, make_dataloader
 
 
@@ -85,15 +87,15 @@ def test_same_seed_same_picture_and_a_film_that_ends_in_it(trained):
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (["12a"], "'12a'"), (["٣"], "digits 0 to 9"), ([], "no digits"), (["1", "--grid", "0"], "--grid 0"), (["1", "--steps", "11"], "T = 10"),
+        (["12a"], "'12a'"), (["٣"], "digits 0 to 9"), ([], "no digits"), (["1", "--grid", "0"], "--grid 0"), (["1", "--steps", "11"], "1 to 10"),
         (["1", "--steps", "0"], "steps"), (["1", "--steps", "5", "--omega", "nan"], "omega"), (["1", "--out", "nowhere/x.png"], "nowhere"),
         (["1", "--out", "x.txt"], "x.txt"), (["1", "--checkpoint", "none.pth"], "none.pth"),
         (["--label", "10"], "no class 10"), (["--label", "-1"], "no class -1"), (["--label", "3", "--n-samples", "0"], "--n-samples 0"),
         (["--n-samples", "-2"], "--n-samples -2"), (["12", "--label", "3"], "--label 3"), (["12", "--n-samples", "4"], "beside digits"),
         (["--grid", "2", "--n-samples", "4"], "beside --grid"), (["--n-samples", "4", "--omega", "2"], "add --label"),
         (["1", "--seed", "-1"], "--seed -1"), (["1", "--seed", str(2**63)], "2^63 - 1"),
-        (["37", "--checkpoint", str(shipped.PAIRS)], "the numbers 0 to 99; --label names one"),
-        (["1", "--checkpoint", str(shipped.JUDGE)], "judge.safetensors holds the weights of another network"),
+        (["37", "--checkpoint", str(pretrained.PAIRS)], "the numbers 0 to 99; --label names one"),
+        (["1", "--checkpoint", str(pretrained.JUDGE)], "judge.safetensors holds the weights of another network"),
     ],
 )  # fmt: skip
 def test_bad_input_is_a_line_that_says_so(trained, arguments, word):
@@ -118,7 +120,7 @@ def test_evaluate_writes_a_row_for_each_setting_and_a_figure(trained, real_mnist
 @pytest.mark.parametrize(
     "arguments, word",
     [
-        (["--samples", "99"], "99 digits"), (["--seeds", "0"], "0 seeds"), (["--steps", "2", "11"], "T = 10"), (["--omega", "1", "nan"], "omega"),
+        (["--samples", "99"], "99 digits"), (["--seeds", "0"], "0 seeds"), (["--steps", "2", "11"], "1 to 10"), (["--omega", "1", "nan"], "omega"),
         (["--out", "nowhere/q.png"], "nowhere"), (["--samples", "50001"], "50001"),
     ],
 )  # fmt: skip
@@ -132,9 +134,9 @@ def test_evaluate_refuses_before_it_draws(trained, real_mnist, monkeypatch, argu
 
 
 def test_a_judge_that_reads_badly_is_not_kept(monkeypatch, real_mnist, tmp_path):
-    from lab import judge
+    from lab.quality import judge
 
-    monkeypatch.setattr(shipped, "JUDGE", tmp_path / "judge.safetensors")
+    monkeypatch.setattr(pretrained, "JUDGE", tmp_path / "judge.safetensors")
     monkeypatch.setattr(judge, "train", lambda *anything: judge.Judge().eval())
     monkeypatch.setattr(data, "loader", functools.partial(data.loader, limit=500))
     with pytest.raises(SystemExit, match="not kept"):
@@ -156,8 +158,8 @@ def test_what_averaging_gained(trained, real_mnist, capsys, monkeypatch):
 
 def test_weights_that_ship_keep_half_precision_settings_and_record(trained, tmp_path):
     saved = checkpoint.load(trained)
-    shipped.save(tmp_path / "w.safetensors", saved["model_state_dict"], dmconfig=saved["dmconfig"], record=saved["history"])
-    loaded = shipped.load(tmp_path / "w.safetensors")
+    pretrained.save(tmp_path / "w.safetensors", saved["model_state_dict"], dmconfig=saved["dmconfig"], record=saved["history"])
+    loaded = pretrained.load(tmp_path / "w.safetensors")
     assert loaded["dmconfig"] == saved["dmconfig"] and loaded["record"] == saved["history"]
     for name, tensor in saved["model_state_dict"].items():
         kept = loaded["model_state_dict"][name]
@@ -167,7 +169,7 @@ def test_weights_that_ship_keep_half_precision_settings_and_record(trained, tmp_
 
 def test_the_weights_that_ship_are_a_trained_default_model():
     """Ten epochs of the default settings, their record below the earlier editions' 0.056 to 0.063."""
-    weights = shipped.load(shipped.DIGITS)
+    weights = pretrained.load(pretrained.DIGITS)
     model = load_model(device="cpu")
     assert model.dmconfig == DMConfig() and not model.training
     assert weights["record"]["epoch"] <= 10 and min(row["test_noise_loss"] for row in weights["record"]["history"]) < 0.056
@@ -193,12 +195,12 @@ def test_the_weights_that_ship_know_real_digits(real_mnist):
 
 def test_damaged_weights_are_refused(trained, tmp_path):
     path = tmp_path / "w.safetensors"
-    shipped.save(path, checkpoint.load(trained)["model_state_dict"], epochs=1)
+    pretrained.save(path, checkpoint.load(trained)["model_state_dict"], epochs=1)
     whole = path.read_bytes()
     flips = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in range(0, len(whole), len(whole) // 40)]
     for damaged in (b"", whole[:7], whole[:-1], *flips):
         path.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="w.safetensors"):
-            shipped.load(path)
+            pretrained.load(path)
     with pytest.raises(CheckpointError, match="does not exist"):
-        shipped.load(tmp_path / "none.safetensors")
+        pretrained.load(tmp_path / "none.safetensors")

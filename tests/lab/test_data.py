@@ -1,4 +1,4 @@
-"""lab.data: only whole files are served, a stand-in says that it is one, and batches are those of torchvision."""
+"""lab.training.data: only whole files are served, a stand-in says that it is one, and batches are those of torchvision."""
 
 import errno
 import gzip
@@ -19,7 +19,7 @@ from conftest import put
 from torchvision import datasets, transforms
 from torchvision.transforms import v2
 
-from lab import data
+from lab.training import data
 
 PLAIN = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
 

@@ -1,4 +1,4 @@
-"""lab.deepfloyd on tiny pipelines of diffusers' own classes, with IF's blocks and scheduler, saved and loaded as the real ones are."""
+"""lab.editing.deepfloyd on tiny pipelines of diffusers' own classes, with IF's blocks and scheduler, saved and loaded as the real ones are."""
 
 import json
 import subprocess
@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, DiffusionPipeline, IFPipeline, IFSuperResolutionPipeline, UNet2DConditionModel
 
-from lab import deepfloyd, editing
-from lab.deepfloyd import DeepFloyd, WeightsMissing
-from lab.permutations import FLIP, IDENTITY
+from lab import editing
+from lab.editing import deepfloyd
+from lab.editing.deepfloyd import DeepFloyd, WeightsMissing
+from lab.editing.views import FLIP, IDENTITY
 
 TEXTS = ("", "a dog", "a waterfall")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -116,7 +117,7 @@ def test_stage_I_steps_as_diffusers_does_over_strides_and_with_its_learned_varia
     model = DeepFloyd(pipeline, embeddings())
     assert model.threshold == (0.95, 1.5)
     assert (model.T, model.shape, model.range) == (1000, (3, 8, 8), (-1, 1)) and pipeline.unet.dtype == torch.float32
-    steps = list(editing.sample(model, ["a dog", "a waterfall"], guidance=4.0, steps=4, generator=torch.Generator().manual_seed(3)))
+    steps = list(editing.sample(model, ["a dog", "a waterfall"], omega=3.0, steps=4, generator=torch.Generator().manual_seed(3)))
     assert [step.t for step in steps] == [1000, 750, 500, 250, 0]
     reference = theirs(pipeline, [999, 749, 499, 249], ["a dog", "a waterfall"], 4.0)
     torch.testing.assert_close(steps[3].x, reference, rtol=1e-4, atol=1e-4)
@@ -131,7 +132,7 @@ def test_stage_II_steps_as_diffusers_does(tmp_path):
     model = DeepFloyd(pipeline, embeddings(), small, generator=torch.Generator().manual_seed(9))
     assert model.shape == (3, 32, 32)
     texts = ["a dog", "a waterfall"]
-    steps = list(editing.sample(model, texts, guidance=4.0, steps=4, generator=torch.Generator().manual_seed(3)))
+    steps = list(editing.sample(model, texts, omega=3.0, steps=4, generator=torch.Generator().manual_seed(3)))
     torch.testing.assert_close(steps[3].x, theirs(pipeline, [999, 749, 499, 249], texts, 4.0, small), rtol=1e-4, atol=1e-4)
 
 
@@ -173,7 +174,7 @@ def test_half_precision_stays_inside_the_network(dtype):
     model = DeepFloyd(stage_I().to(dtype), embeddings())
     x = editing.final(editing.sample(model, "a dog", steps=2))
     assert model.unet.dtype == dtype and x.dtype == torch.float32 and x.isfinite().all()
-    assert {output.dtype for output in model.predict(x, 500, model.embed("a dog"))} == {torch.float32}  # before guidance takes differences
+    assert {output.dtype for output in model.ask(x, 500, model.embed("a dog"), 499)} == {torch.float32}  # before guidance takes differences
 
 
 def test_texts_are_encoded_once_kept_and_read_back(tmp_path):
@@ -264,5 +265,5 @@ def test_every_call_of_the_notebook_runs_on_it(monkeypatch, capsys):
 
 
 def test_importing_it_costs_nothing():
-    code = "import sys, lab.deepfloyd; print([name for name in ('diffusers', 'transformers') if name in sys.modules])"
+    code = "import sys, lab.editing.deepfloyd; print([name for name in ('diffusers', 'transformers') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

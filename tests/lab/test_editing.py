@@ -5,19 +5,21 @@ import math
 import pytest
 import torch
 
-from lab import editing, reverse
-from lab.permutations import FLIP, IDENTITY, ROTATION, View, permutation
+from lab import editing
+from lab.diffusion.process import Process, levels
+from lab.editing import tasks
+from lab.editing.views import FLIP, IDENTITY, ROTATION, View, permutation
 
 T, SHAPE = 40, (1, 6, 6)
 BETA = torch.linspace(1e-3, 0.2, T, dtype=torch.float64)
 ALPHA_BAR = [1.0, *(1 - BETA).cumprod(0).tolist()]
 
 
-class Stub(reverse.Model):
-    """A model as the Protocol has it, of classes 0 to 9: its noise is a function of x, t and the class, its log-variance of t and s."""
+class Stub(Process):
+    """A Process of classes 0 to 9: its noise is a function of x, t and the class, its log-variance of t and s."""
 
     T, shape, range, device = T, SHAPE, (-1.0, 2.0), torch.device("cpu")
-    alphas_cumprod = torch.tensor(ALPHA_BAR[1:], dtype=torch.float64)
+    alpha, sigma = levels(BETA)
     null_condition = torch.tensor([-0.3])
 
     def __init__(self, learned=False):
@@ -29,9 +31,9 @@ class Stub(reverse.Model):
             raise ValueError(f"condition = {condition!r}")
         return classes / 10.0
 
-    def predict(self, x_t, t, condition, s=None):
-        self.asked.append((len(x_t), t))
-        eps, log_variance = answer(x_t, t, condition), spread(x_t, t, t - 1 if s is None else s)
+    def ask(self, x, t, rows, s):
+        self.asked.append((len(x), t))
+        eps, log_variance = answer(x, t, rows), spread(x, t, s)
         return eps, log_variance if self.learned else None
 
 
@@ -126,7 +128,7 @@ def test_one_step_denoising_is_the_guided_x_0(clip):
     x, t = 3 * pictures(), 20
     eps = guided(x.double(), t, rows(4), 2.5)
     x_0 = (x.double() - math.sqrt(1 - ALPHA_BAR[t]) * eps) / math.sqrt(ALPHA_BAR[t])
-    close(editing.clean(Stub(), x, t, 4, guidance=2.5, clip=clip), x_0.clamp(-1, 2) if clip else x_0)
+    close(editing.clean(Stub(), x, t, 4, omega=1.5, clip=clip), x_0.clamp(-1, 2) if clip else x_0)
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -134,7 +136,7 @@ def test_one_step_denoising_is_the_guided_x_0(clip):
 def test_sample_as_in_float64(learned, clip):
     draws = Draws(3)
     reference = reverse(draws(), TIMES, draws, lambda x, t: guided(x, t, rows(1, 7, 9), 2.5), learned, clip)
-    steps = list(editing.sample(Stub(learned), [1, 7, 9], guidance=2.5, steps=4, clip=clip, generator=seeded()))
+    steps = list(editing.sample(Stub(learned), [1, 7, 9], omega=1.5, steps=4, clip=clip, generator=seeded()))
     assert [step.t for step in steps] == TIMES
     close(steps[-1].x, reference[0])
     close(steps[-1].x_0, reference[1])
@@ -143,14 +145,14 @@ def test_sample_as_in_float64(learned, clip):
 def test_denoise_as_in_float64():
     x = pictures()
     reference, _ = reverse(x.double(), TIMES[1:], Draws(3), lambda x, t: guided(x, t, rows(4), 3.0))
-    close(editing.final(editing.denoise(Stub(), x, 1, 4, guidance=3.0, steps=4, generator=seeded())), reference)
+    close(editing.final(editing.denoise(Stub(), x, 1, 4, omega=2.0, steps=4, generator=seeded())), reference)
 
 
 def test_edit_as_in_float64():
     images, draws = pictures(), Draws(3)
     x = diffuse(images.double(), ALPHA_BAR[20], draws())
     reference, _ = reverse(x, TIMES[2:], draws, lambda x, t: guided(x, t, rows(1, 2, 3), 3.0))
-    steps = list(editing.edit(Stub(), images, 2, [1, 2, 3], guidance=3.0, steps=4, generator=seeded()))
+    steps = list(editing.edit(Stub(), images, 2, [1, 2, 3], omega=2.0, steps=4, generator=seeded()))
     assert [step.t for step in steps] == TIMES[2:]
     close(steps[-1].x, reference)
 
@@ -168,7 +170,7 @@ def test_inpaint_as_in_float64(resample):
             z = draws() if s else torch.zeros(3, *SHAPE).double()
             x, _ = back(x, t, s, guided(x, t, rows(4), 3.0), z)
             x = torch.where(new, x, diffuse(images.double(), ALPHA_BAR[s], z))
-    close(editing.final(editing.inpaint(Stub(), images, HALF, 4, resample=resample, guidance=3.0, steps=4, generator=seeded())), x)
+    close(editing.final(editing.inpaint(Stub(), images, HALF, 4, resample=resample, omega=2.0, steps=4, generator=seeded())), x)
 
 
 @pytest.mark.parametrize("learned", [False, True])
@@ -202,11 +204,11 @@ def test_hybrid_as_in_float64():
 
 def test_hybrid_scales_the_kernel_of_64_pixels(monkeypatch):
     asked, blur = [], editing.blur
-    monkeypatch.setattr(editing, "blur", lambda x, kernel, sigma: asked.append((kernel, sigma)) or blur(x, kernel, sigma))
+    monkeypatch.setattr(tasks, "blur", lambda x, kernel, sigma: asked.append((kernel, sigma)) or blur(x, kernel, sigma))
 
     class Sized(Stub):
-        def predict(self, x_t, t, condition, s=None):
-            return x_t, None
+        def ask(self, x, t, rows, s):
+            return x, None
 
     for side, wanted in ((64, (33, 2.0)), (28, (15, 0.875))):
         Sized.shape = (1, side, side)
@@ -225,7 +227,7 @@ def test_views():
 
 def test_one_step_of_a_process_that_is_shorter_than_a_loop():
     class Short(Stub):
-        T, alphas_cumprod = 3, Stub.alphas_cumprod[:3]
+        T, (alpha, sigma) = 3, levels(BETA[:3])
 
     assert editing.clean(Short(), pictures(), 3).isfinite().all()
 
@@ -237,14 +239,14 @@ def run(loop, *arguments, **more):
     return editing.final(loop(Stub(), *arguments, steps=4, generator=seeded(), **more))
 
 
-def test_guidance_0_is_unconditional_and_1_conditional_by_one_call_an_image():
-    assert run(editing.sample, [1, 7], guidance=0).equal(run(editing.sample, count=2))
-    for guidance, asked in ((0, 2), (1, 2), (3.0, 4)):
+def test_omega_minus_1_is_unconditional_and_0_conditional_by_one_call_an_image():
+    assert run(editing.sample, [1, 7], omega=-1).equal(run(editing.sample, count=2))
+    for omega, asked in ((-1, 2), (0, 2), (2.0, 4)):
         model = Stub()
-        editing.final(editing.sample(model, [1, 7], guidance=guidance, steps=4))
+        editing.final(editing.sample(model, [1, 7], omega=omega, steps=4))
         assert model.asked == [(asked, t) for t in TIMES[:-1]]
     draws = Draws(2)
-    close(run(editing.sample, [1, 7], guidance=1), reverse(draws(), TIMES, draws, lambda x, t: answer(x, t, rows(1, 7)))[0])
+    close(run(editing.sample, [1, 7], omega=0), reverse(draws(), TIMES, draws, lambda x, t: answer(x, t, rows(1, 7)))[0])
 
 
 def test_empty_and_full_masks():
@@ -349,8 +351,8 @@ WRONG = {
     "count 0": lambda m: editing.sample(m, 1, 0),
     "steps 0": lambda m: editing.sample(m, 1, steps=0),
     "more steps than T": lambda m: editing.sample(m, 1, steps=T + 1),
-    "guidance no number": lambda m: editing.sample(m, 1, guidance=math.nan),
-    "guidance no number in clean": lambda m: editing.clean(m, pictures(), 1, 1, guidance=math.inf),
+    "omega no number": lambda m: editing.sample(m, 1, omega=math.nan),
+    "omega no number in clean": lambda m: editing.clean(m, pictures(), 1, 1, omega=math.inf),
 }
 
 

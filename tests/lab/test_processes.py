@@ -11,7 +11,7 @@ import torch
 from conftest import batches, same, train, without_times
 from worker import one_step
 
-from lab import experiment
+from lab.training import experiment
 
 WORKER = Path(__file__).parent / "worker.py"
 

@@ -1,4 +1,4 @@
-"""lab.quality and lab.judge: numbers against closed forms and plain loops, and bad input by name."""
+"""lab.quality and lab.quality.judge: numbers against closed forms and plain loops, and bad input by name."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,9 @@ from scipy.linalg import sqrtm
 from torchvision import transforms
 
 import utils
-from lab import data, display, judge, quality, samplers, shipped
+from lab import display, quality, samplers
+from lab.quality import judge, metrics
+from lab.training import data, pretrained
 
 
 def points(count, shift=0.0, seed=0, dimensions=5):
@@ -19,8 +21,8 @@ def test_frechet_is_the_distance_of_two_gaussians():
     a, b = points(400) @ torch.diag(torch.tensor([1.0, 2, 3, 0.5, 1])), points(300, shift=0.7, seed=1)
     means, covariances = [x.double().mean(0).numpy() for x in (a, b)], [np.cov(x.double().numpy().T) for x in (a, b)]
     expected = ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * sqrtm(covariances[0] @ covariances[1]).real)
-    assert quality._frechet(a, b) == pytest.approx(expected, rel=1e-4)
-    assert quality._frechet(a, a) == pytest.approx(0, abs=1e-4)
+    assert metrics._frechet(a, b) == pytest.approx(expected, rel=1e-4)
+    assert metrics._frechet(a, a) == pytest.approx(0, abs=1e-4)
 
 
 def test_precision_and_recall_are_those_of_a_plain_loop():
@@ -36,26 +38,26 @@ def test_precision_and_recall_are_those_of_a_plain_loop():
                     break
         return count / len(some)
 
-    some = real[quality._shuffled(150)[:120]]  # as many as there are images
+    some = real[metrics._shuffled(150)[:120]]  # as many as there are images
     expected = inside(images, some), inside(some, images)
-    assert quality._manifolds(images, real) == pytest.approx(expected) and 0 < expected[0] < 1 and 0 < expected[1] < 1
+    assert metrics._manifolds(images, real) == pytest.approx(expected) and 0 < expected[0] < 1 and 0 < expected[1] < 1
 
 
 def test_a_collapsed_and_a_wide_model_are_told_apart():
     real = points(300, seed=4)
     narrow, wide = 0.2 * points(300, seed=5), 4 * points(300, seed=5)
-    assert quality._manifolds(narrow, real)[0] > 0.95 and quality._manifolds(narrow, real)[1] < 0.3
-    assert quality._manifolds(wide, real)[0] < 0.3
+    assert metrics._manifolds(narrow, real)[0] > 0.95 and metrics._manifolds(narrow, real)[1] < 0.3
+    assert metrics._manifolds(wide, real)[0] < 0.3
     labels = torch.arange(300) % 10
-    assert quality._spread(narrow, labels) / quality._spread(0.1 * narrow, labels) == pytest.approx(100, rel=1e-4)
+    assert metrics._spread(narrow, labels) / metrics._spread(0.1 * narrow, labels) == pytest.approx(100, rel=1e-4)
 
 
 def test_spread_is_the_variance_within_classes():
     features, labels = points(40), torch.arange(40) % 4
     expected = np.mean([features[labels == k].numpy().var(0, ddof=1).sum() for k in range(4)])
-    assert quality._spread(features, labels) == pytest.approx(expected, rel=1e-5)
+    assert metrics._spread(features, labels) == pytest.approx(expected, rel=1e-5)
     shifted = features + 10 * labels[:, None]  # classes further apart
-    assert quality._spread(shifted, labels) == pytest.approx(expected, rel=1e-3)
+    assert metrics._spread(shifted, labels) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_the_judge_that_ships_reads_the_test_set(real_mnist):
     images, labels = next(iter(data.loader(data.mnist(transforms.ToTensor(), train=False), 10_000, shuffle=False)))
     accuracy = (judge.read(judge.load(), images)[0] == labels).float().mean().item()
     assert accuracy >= 0.995
-    assert accuracy == pytest.approx(shipped.load(shipped.JUDGE)["record"]["test_accuracy"], abs=3e-4)
+    assert accuracy == pytest.approx(pretrained.load(pretrained.JUDGE)["record"]["test_accuracy"], abs=3e-4)
 
 
 @pytest.mark.parametrize("count", [100, 5000, 10_000, 12_345])

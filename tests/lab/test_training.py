@@ -16,7 +16,10 @@ import pytest
 import torch
 from conftest import Bar, Toy, batches, same, same_run, settings, toy, train, without_times
 
-from lab import checkpoint, display, experiment, precision, training
+from lab import display
+from lab.speed import precision
+from lab.training import checkpoint, experiment
+from lab.training.trainer import Trainer, TrainingError, rate, seeded
 
 HERE = Path(__file__).parent
 
@@ -215,7 +218,7 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
     command = [sys.executable, "-c", HOLD, tmp_path / ".lock"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout.readline() == "held\n"
-        with pytest.raises(training.TrainingError, match="another process is training"):
+        with pytest.raises(TrainingError, match="another process is training"):
             train(tmp_path, train_loader=unused())
         first.kill()
         first.wait()
@@ -224,10 +227,10 @@ def test_a_second_process_is_refused_until_the_first_is_dead(tmp_path):
 
 def test_no_room_and_no_folder_are_errors_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    with pytest.raises(training.TrainingError, match="file cannot be written"):
+    with pytest.raises(TrainingError, match="file cannot be written"):
         train(tmp_path / "file", train_loader=unused())
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 1000}))
-    with pytest.raises(training.TrainingError, match="make room"):
+    with pytest.raises(TrainingError, match="make room"):
         train(tmp_path / "full", train_loader=unused())
 
 
@@ -254,10 +257,10 @@ def test_the_files_of_a_run(whole):
 def test_the_numbers_of_a_run(whole):
     """The test loss is that of the saved weights; the learning rate that of each epoch's first step."""
     _, (history, state) = whole
-    trainer = training.Trainer(toy(settings()), settings(), 4, "cpu")
+    trainer = Trainer(toy(settings()), settings(), 4, "cpu")
     trainer.load_state_dict(state)
     assert trainer.test(batches(16), Bar()) == history[-1]["test_noise_loss"]
-    assert [row["learning_rate"] for row in history] == [1e-3 * training.rate(settings(), step, 4) for step in (0, 4, 8)]
+    assert [row["learning_rate"] for row in history] == [1e-3 * rate(settings(), step, 4) for step in (0, 4, 8)]
     assert all(row["images_per_second"] > 0 and row["seconds"] > 0 for row in history)
 
 
@@ -300,8 +303,8 @@ def test_the_best_is_the_lowest_test_loss(tmp_path):
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path, bad):
     spoilt = Changing(batches(56, shuffle=True), lambda images, epoch, batch: images * bad if (epoch, batch) == (1, 2) else images)
-    rate = 1e-3 * training.rate(settings(), 6, 4)
-    with pytest.raises(training.TrainingError, match=rf"the loss is (nan|inf) at step 7, with learning rate {rate:.2g} in float32"):
+    lr = 1e-3 * rate(settings(), 6, 4)
+    with pytest.raises(TrainingError, match=rf"the loss is (nan|inf) at step 7, with learning rate {lr:.2g} in float32"):
         train(tmp_path, train_loader=spoilt)
     state = checkpoint.load(tmp_path / "last_checkpoint.pth")
     assert state["epoch"] == 1 and all(value.isfinite().all() for value in state["raw_model_state_dict"].values())
@@ -309,7 +312,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path, bad):
 
 def test_a_test_loss_that_is_no_number_is_not_saved(tmp_path):
     spoilt = Changing(batches(16), lambda images, epoch, batch: images * (math.nan if epoch == 1 else 1))
-    with pytest.raises(training.TrainingError, match="the test loss is nan at step 8"):
+    with pytest.raises(TrainingError, match="the test loss is nan at step 8"):
         train(tmp_path, test_loader=spoilt)
     assert checkpoint.load(tmp_path / "last_checkpoint.pth")["epoch"] == 1
 
@@ -354,7 +357,7 @@ def test_a_run_leaves_the_caller_s_chance_alone(tmp_path):
 
 
 def test_the_test_loss_has_the_same_noise_each_time():
-    trainer = training.Trainer(toy(settings()), settings(), 4, "cpu")
+    trainer = Trainer(toy(settings()), settings(), 4, "cpu")
     with torch.no_grad():
         images, labels = next(iter(batches(16)))
         trainer.averaged.eval()
@@ -368,7 +371,7 @@ def test_the_test_loss_has_the_same_noise_each_time():
 
 def test_seeded_numbers_depend_on_their_names_alone():
     def draw(*names):
-        with training.seeded("cpu", *names):
+        with seeded("cpu", *names):
             return torch.rand(1).item(), np.random.rand(), random.random()
 
     random.seed(5)
@@ -377,7 +380,7 @@ def test_seeded_numbers_depend_on_their_names_alone():
     assert draw(0, "epoch", 1) == first
     assert not set(draw(0, "epoch", 2)) & set(first) and not set(draw(1, "epoch", 1)) & set(first)
     before = states()
-    with pytest.raises(KeyboardInterrupt), training.seeded("cpu", 0):
+    with pytest.raises(KeyboardInterrupt), seeded("cpu", 0):
         draw("inside")
         raise KeyboardInterrupt
     assert same(states(), before)
@@ -388,7 +391,7 @@ def test_seeded_numbers_depend_on_their_names_alone():
 
 def test_one_cycle():
     dmconfig, steps = settings(epochs=10, lr_cycle=20), 50  # 500 steps: up in 100, down in 400
-    rates = [training.rate(dmconfig, step, steps) for step in range(501)]
+    rates = [rate(dmconfig, step, steps) for step in range(501)]
     assert rates[0] == 1 and rates[100] == pytest.approx(20) and rates[500] == pytest.approx(0, abs=1e-9)
     assert rates[50] == pytest.approx(10.5) and rates[300] == pytest.approx(10)  # half way up and down
     assert rates[:101] == sorted(rates[:101]) and rates[100:] == sorted(rates[100:], reverse=True)
@@ -397,25 +400,25 @@ def test_one_cycle():
 
 def test_milestones():
     dmconfig = settings(epochs=10, lr_cycle=0, multi_lr_milestones=[2, 5], multi_lr_gamma=0.1)
-    rates = [training.rate(dmconfig, step, 50) for step in range(500)]
+    rates = [rate(dmconfig, step, 50) for step in range(500)]
     expected = [1] * 100 + [0.1] * 150 + [0.01] * 250
     assert rates == pytest.approx(expected)
     cycle, both = (settings(epochs=10, lr_cycle=20, multi_lr_milestones=m, multi_lr_gamma=0.1) for m in ([], [2, 5]))
     for step in (0, 99, 100, 249, 250, 499):
-        assert training.rate(both, step, 50) == pytest.approx(training.rate(cycle, step, 50) * expected[step])
+        assert rate(both, step, 50) == pytest.approx(rate(cycle, step, 50) * expected[step])
 
 
 def test_the_rate_reaches_the_optimizer():
-    trainer = training.Trainer(toy(settings()), settings(), 4, "cpu")
+    trainer = Trainer(toy(settings()), settings(), 4, "cpu")
     for step, batch in enumerate(batches(56)):
         trainer.train_epoch([batch], Bar())
-        assert trainer.optimizer.param_groups[0]["lr"] == 1e-3 * training.rate(settings(), step, 4)
+        assert trainer.optimizer.param_groups[0]["lr"] == 1e-3 * rate(settings(), step, 4)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.999])
 def test_the_average_of_the_weights(decay):
     """Against a plain loop: decay d_n = min((1 + n) / (10 + n), decay), running statistics of batch norm included."""
-    trainer, mean = training.Trainer(toy(settings()), settings(ema_decay=decay), 4, "cpu"), None
+    trainer, mean = Trainer(toy(settings()), settings(ema_decay=decay), 4, "cpu"), None
     for n in range(5):
         for batch in batches(56):
             trainer.train_epoch([batch], Bar())
@@ -457,14 +460,14 @@ def test_a_run_goes_on_in_another_format():
     """Colab lends another GPU tomorrow: float16 has a loss scale to go on with, the others have none."""
     states = {}
     for name in ("float32", "float16"):
-        states[name] = training.Trainer(toy(settings()), settings(precision=name), 4, "cpu").state_dict()
+        states[name] = Trainer(toy(settings()), settings(precision=name), 4, "cpu").state_dict()
     assert states["float32"]["scaler"] == {} and states["float16"]["scaler"]["scale"] > 1
     for ours, theirs in (("float16", "float32"), ("float32", "float16"), ("float16", "float16")):
-        training.Trainer(toy(settings()), settings(precision=ours), 4, "cpu").load_state_dict(states[theirs])
+        Trainer(toy(settings()), settings(precision=ours), 4, "cpu").load_state_dict(states[theirs])
 
 
 def test_a_loss_scale_that_overflows_skips_the_step():
-    trainer = training.Trainer(toy(settings()), settings(precision="float16"), 4, "cpu")
+    trainer = Trainer(toy(settings()), settings(precision="float16"), 4, "cpu")
     before = {name: value.clone() for name, value in trainer.model.named_parameters()}
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**120)
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 import torch
 from conftest import Bar, Toy, batches, settings, toy, train
 
-from lab import training
+from lab.training.trainer import Trainer, accelerator, seeded
 
 
 class Remembering(Toy):
@@ -31,18 +31,18 @@ class Still(Toy):
 def epoch_by_epoch():
     """Two epochs; what this process was given in each, and all that it holds at the end."""
     model, seen = toy(settings(), Remembering), []
-    trainer = training.Trainer(model, settings(), 4, "cpu")
+    trainer = Trainer(model, settings(), 4, "cpu")
     for epoch in (1, 2):
         model.seen, bar = [], Bar()
-        with training.seeded("cpu", 0, "epoch", epoch):
+        with seeded("cpu", 0, "epoch", epoch):
             losses = trainer.train_epoch(batches(57, shuffle=True), bar)
         seen.append({"batches": model.seen, "losses": losses, "counted": bar.count})
-    return {"seen": seen, "state": trainer.state_dict(), "processes": trainer.accelerator.num_processes}
+    return {"seen": seen, "state": trainer.state_dict(), "processes": accelerator.num_processes}
 
 
 def one_step():
     """What Adam keeps of the gradient of one batch, and the loss."""
-    trainer = training.Trainer(toy(settings(), Still), settings(), 1, "cpu")
+    trainer = Trainer(toy(settings(), Still), settings(), 1, "cpu")
     losses = trainer.train_epoch([next(iter(batches(16)))], Bar())
     return {"moments": trainer.optimizer.state_dict()["state"], "loss": losses[0]}
 
@@ -51,4 +51,4 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     history, _ = train(folder / "run", reporter=None)
     result = {"history": history, **epoch_by_epoch(), "step": one_step()}
-    torch.save(result, folder / f"process-{training.accelerator().process_index}.pt")
+    torch.save(result, folder / f"process-{accelerator().process_index}.pt")

@@ -1,0 +1,145 @@
+"""Grade one submission: its code runs in the sandbox, the checks of tests/ run here, on stand-ins for its classes."""
+
+import time
+import traceback
+from pathlib import Path
+
+import torch
+from checks.sections import SECTIONS
+from checks.student import stops
+
+from course.grading.rubric import BY_HAND, TITLES, TRAINING
+from course.grading.weights import judge
+from course.intake import intake, notebook
+from course.report.record import Property, Record, Section
+from course.sandbox import proxy
+from course.sandbox.folder import working_folder
+from course.sandbox.messages import Lost
+from course.sandbox.sandbox import Sandbox
+
+LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module, for one child …
+QUIET_SECONDS = 6                    # … in which it may say nothing, when it is not the network that computes
+END_SECONDS = 2                      # to end the sandbox and lay out what a person marks
+MOST_SAID = 3                        # messages of a property
+
+
+class Loaded:
+    """How a module is imported: whether something empty stands in for the student's ResUNet.py, or why it cannot be.
+
+    hung: whether its scheduler does not come back.
+    """
+
+    def __init__(self, stand_in=False, problem=""):
+        self.stand_in, self.problem, self.hung = stand_in, problem, False
+
+
+def grade(submission, *, name=None, seconds=60):
+    """Grade one submission: a folder or a zip, with the modules at its top or in a folder inside, in at most so many seconds.
+
+    Returns a record.Record, whole whatever the submission holds and does. Raises course.sandbox.sandbox.SandboxError where this
+    machine cannot run any submission.
+    """
+    start = time.monotonic()
+    with working_folder() as folder:
+        taken = intake.take(submission, folder / "taken")
+        left = start + seconds - END_SECONDS - time.monotonic()
+        with Sandbox(taken.code, left) as box:
+            sections, notes = _graded(box, taken)
+            notes = (*taken.notes, *notes, *_printed(box))
+            return Record(name or Path(submission).name, tuple(sections), notes, box.confinement, time.monotonic() - start)
+
+
+def _graded(box, taken):
+    """All sections, and what is to be said about the whole."""
+    loaded, sections = {}, []
+    with torch.random.fork_rng(devices=[]):
+        for section in SECTIONS.values():
+            if section.module not in loaded:
+                others = [how.problem for how in loaded.values()]
+                loaded[section.module] = _load(box, taken, section, any(others))
+        for left, section in zip(range(len(SECTIONS), 0, -1), SECTIONS.values(), strict=True):
+            share = (box.until - box.now()) / (left + taken.checkpoint)  # of the time that is left
+            sections.append(_section(box, section, loaded[section.module], box.now() + share))
+        sections.append(_training(box, taken))
+    sections += [Section(key, TITLES[key], None, points, shown=_shown(taken, key)) for key, points in BY_HAND.items()]
+    return sections, [how.problem for how in loaded.values() if how.problem and "is missing" not in how.problem]
+
+
+def _shown(taken, key):
+    return tuple(notebook.pieces(taken.notebook, key)) if taken.notebook else (("text", "No notebook was handed in."),)
+
+
+def _load(box, taken, section, without):
+    """Try to import a module of the student's, or else, if so told, without their ResUNet.py: a mistake there is not one here."""
+    if not (taken.code / f"{section.module}.py").is_file():
+        return Loaded(problem=f"{section.module}.py is missing")
+    for stand_in in (False, True) if without else (False,):
+        student = _student(box, section, stand_in, box.now() + LOAD_SECONDS)
+        try:
+            student.open()
+            return Loaded(stand_in)
+        except Exception as error:
+            problem = f"{section.module}.py cannot be imported. {stops('The import', error)}"
+            if isinstance(error, Lost) and "takes too long" in problem:
+                problem += " Code outside of functions and classes runs at import: move it to the notebook."
+        finally:
+            student.close()
+    return Loaded(problem=problem)
+
+
+def _student(box, section, stand_in, until):
+    def connect():
+        if box.now() >= until:
+            raise Lost("No time was left to look at this: what was looked at before took all of it.")
+        left = until - box.now()
+        if section.key == "network":  # all networks in one child
+            return box.link(left)
+        return box.link(min(CHILD_SECONDS, left), QUIET_SECONDS)
+
+    return proxy.Student(connect, module=section.module, name=section.cls, stand_in=stand_in)
+
+
+def _section(box, section, loaded, until):
+    if loaded.problem:
+        where = "It is missing" if "is missing" in loaded.problem else "It cannot be imported, see above"
+        says = (f"{section.module}.py could not be looked at. {where}.",)
+        lost = tuple(Property(words, 0, points, says) for points, words in section.properties.values())
+        return Section(section.key, section.title, 0, section.points, lost)
+    student = _student(box, section, loaded.stand_in, until)
+    student.hung = loaded.hung
+    try:
+        verdict = section.examine(student)
+    except Exception:  # an error of the checks themselves is no fault of the student
+        traceback.print_exc()  # for who runs the grader; the record is for the student
+        notes = ("The checks themselves failed here; a person marks this section.",)
+        return Section(section.key, section.title, None, section.points, notes=notes)
+    finally:
+        student.close()
+    loaded.hung = student.hung
+    said = set()
+    properties = tuple(_property(verdict, key, said) for key in section.properties)
+    return Section(section.key, section.title, sum(each.points for each in properties), section.points, properties, tuple(verdict.notes))
+
+
+def _property(verdict, key, said):
+    """A property and what is said about it; what was said before is not said again."""
+    points, words = verdict.properties[key]
+    says = list(verdict.says(key))
+    new = [message for message in says if message not in said][:MOST_SAID] or says[:1] and ["The same as above."]
+    said.update(says)
+    mistakes = dict.fromkeys(fault.mistake for fault in verdict.faults.get(key, ()) if fault.mistake)
+    return Property(words, verdict.points(key), points, tuple(new), tuple(mistakes))
+
+
+def _training(box, taken):
+    key, title = "training", TITLES["training"]
+    if not taken.checkpoint:
+        return Section(key, title, None, TRAINING, notes=(f"No {intake.CHECKPOINT} was handed in.",), shown=_shown(taken, key))
+    properties, notes = judge(box, taken.code / intake.CHECKPOINT)
+    points = sum(each.points for each in properties) if properties else None
+    return Section(key, title, points, TRAINING, tuple(properties), tuple(notes), () if properties else _shown(taken, key))
+
+
+def _printed(box):
+    printed = box.printed.strip()
+    return (f"It printed, among other things: {printed[:300]}",) if printed else ()

@@ -1,0 +1,122 @@
+"""Gradings in processes of their own, several at once: whatever a submission does, it gets a record, and the others go on."""
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from multiprocessing import connection
+
+from course.report.record import Record, Section, from_json, to_json
+from course.sandbox import folder
+
+SECONDS = 150           # of the world's: course.grading.grading's own limit is 60, 120 where the machine is busy
+MEMORY = 6 * 2**30      # bytes that a grading itself may take; a right submission's takes 1 GB
+END_SECONDS = 15        # for a grading that is told to end
+LOOK = "Look at the file itself: the grading was stopped before it was laid out here."
+
+
+def graded(todo, jobs, grade=None, seconds=SECONDS):
+    """Grade the submissions {name: path}, so many at once, by course.grading.grading.grade or what is given in its place, as they are done.
+
+    Yields (name, record, None), or (name, None, why) where this machine cannot grade it.
+    """
+    context = multiprocessing.get_context("forkserver")  # which has imported torch once
+    context.set_forkserver_preload(["course.grading.grading"])
+    waiting, running = list(todo.items()), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                one = _Grading(context, grade, *waiting.pop(0), seconds)
+                running[one.answer] = one
+            next_end = min(one.until for one in running.values()) - time.monotonic()
+            ready = connection.wait(running, max(0, next_end))
+            for one in [one for one in running.values() if one.answer in ready or one.until <= time.monotonic()]:
+                del running[one.answer]
+                yield one.name, *one.result()
+    finally:
+        for one in running.values():  # all are told before one is waited for
+            one.process.terminate()
+        for one in running.values():
+            one.stop()
+
+
+class _Grading:
+    """One grading, begun; `until` is its end. Its process says (the record as JSON, None) or (None, why) to `answer`."""
+
+    def __init__(self, context, grade, name, path, seconds):
+        self.name, self.began = name, time.monotonic()
+        self.until = self.began + seconds
+        self.answer, theirs = context.Pipe(duplex=False)
+        self.process = context.Process(target=_grade, args=(theirs, grade, path, name))
+        self.process.start()
+        theirs.close()
+
+    def result(self):
+        """(record, None) or (None, why)."""
+        try:
+            if not self.answer.poll():
+                return self._stopped(f"took more than {self.until - self.began:.0f} s")
+            text, why = self.answer.recv()
+            return text and from_json(text), why
+        except (EOFError, OSError):
+            self.process.join(END_SECONDS)
+            return self._stopped(f"ended by itself ({self.process.exitcode}), perhaps for lack of memory")
+        finally:
+            self.stop()
+
+    def _stopped(self, why):
+        from course.grading.rubric import POINTS, TITLES  # here, as torch takes seconds
+
+        note = f"The grading of this submission {why}. Nothing in it is judged; a person marks all of it."
+        sections = tuple(Section(key, TITLES[key], None, points, shown=(("text", LOOK),)) for key, points in POINTS.items())
+        return Record(self.name, sections, (note,), ("It was stopped.",), time.monotonic() - self.began), None
+
+    def stop(self):
+        """End the process and what it has left behind, if it has not ended."""
+        self.process.join(1)
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join(END_SECONDS)
+            self.process.kill()
+            self.process.join()
+        folder.clear()
+        self.answer.close()
+
+
+def _grade(answer, grade, path, name):
+    """In the process of one grading."""
+    _begin()
+    try:
+        if grade is None:
+            from course.grading.grading import grade  # here, as its parent has no need of it
+        said = to_json(grade(path, name=name)), None
+    except Exception as error:  # of the machine: the class's other submissions are to be graded all the same
+        said = None, f"{type(error).__name__}: {error}"
+    answer.send(said)
+
+
+def _begin():
+    """End when told to, or when the parent has died, but let the grading clear up after itself."""
+    import torch
+
+    torch.set_num_threads(1)
+    with contextlib.suppress(ValueError, OSError):  # of the bytes that it makes, not of those of the libraries
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the parent passes it on
+
+    def end(*_):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would come in the midst of clearing up
+        sys.exit(1)
+
+    def follow():
+        multiprocessing.parent_process().join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+        os._exit(1)
+
+    signal.signal(signal.SIGTERM, end)
+    threading.Thread(target=follow, daemon=True).start()

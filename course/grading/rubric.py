@@ -1,0 +1,17 @@
+"""What is worth how much. The points of a checked section are those of its properties, in tests/checks; the others stand here.
+
+Headings and metadata of the notebook say the same, and the tests of both name what does not.
+"""
+
+from checks.sections import SECTIONS
+
+TRAINING = 8  # by weights.py where a checkpoint was handed in, else by a person
+PARTS = {"guidance": (3, 1), "customise": (5, 1)}  # by a person: for what is done, and for the answer
+BY_HAND = {key: sum(parts) for key, parts in PARTS.items()}
+POINTS = {**{key: section.points for key, section in SECTIONS.items()}, "training": TRAINING, **BY_HAND}
+TITLES = {
+    **{key: section.title for key, section in SECTIONS.items()},
+    "training": "2.4 Full training",
+    "guidance": "2.5 Guidance weight",
+    "customise": "2.6 Customise",
+}

@@ -1,0 +1,280 @@
+"""Where a submission runs: processes of their own behind walls, watched, and ended with all that they started."""
+
+import contextlib
+import errno
+import itertools
+import os
+import pwd
+import secrets
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+
+from course.intake import imports
+from course.sandbox.clock import Clock
+from course.sandbox.folder import USERS, end, remove, working_folder
+from course.sandbox.isolation import DISK, FILES, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
+from course.sandbox.messages import ENDED, Link, Lost, pair
+
+MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
+PATIENCE, OWN = 1, 5  # times its seconds may a submission wait for a processor, with no more processes than these
+START_SECONDS, FORK_SECONDS = 60, 5  # for a fresh interpreter to import torch on a busy machine, and to make a child of it
+AHEAD = ("matplotlib", "numpy", "torch", "torchvision", "tqdm", "einops", "scipy", "PIL", "IPython")  # packages that take time to import
+SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # where every user may write
+LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB in {FILES:,} files, and time."
+
+
+class Sandbox:
+    """Runs the modules in the folder `code` for at most so many seconds by its clock, `now`; used with `with`."""
+
+    def __init__(self, code, seconds, wall=None):
+        self.wall, self.clock, self.process = wall or best_wall(), Clock(PATIENCE * seconds), None
+        self.until = self.now() + seconds
+        self.user = _free_user() if os.getuid() == 0 else None
+        self.printed, self.ended_by = "", ""
+        self.modules = _imported(Path(code))
+        self.opened = contextlib.ExitStack()
+        self.base = self.opened.enter_context(working_folder())
+        furnish(self.base, Path(code), self.user)
+
+    def __enter__(self):
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.__exit__)
+            threading.Thread(target=self._watch, daemon=True).start()
+            started = self._start((self.until - self.now()) / 2)
+            if not started:  # a module that cannot be imported ahead is no failure of the sandbox
+                self.modules = []
+                started = self._start(self.until - self.now())
+            if started:
+                on_error.pop_all()
+                return self
+            raise SandboxError(f"the sandbox does not start: {self.printed.strip()[-500:] or 'no word came from it'}")
+
+    def __exit__(self, *error):
+        self.until = 0  # ends the watch
+        try:
+            self._stop()
+        finally:
+            self.opened.close()
+
+    def now(self):
+        """The time by which limits are set: it stands while grader or submission wait for a processor."""
+        return self.clock.now()
+
+    @property
+    def confinement(self):
+        return (*SAID[self.wall], LIMITED)
+
+    def link(self, seconds, quiet=None):
+        """A Link to a fresh child, for so long; quiet: see Link. What the child before it has left behind is ended. Raises Lost."""
+        self.ended_by = ""
+        for _ in range(2):
+            if self.process is None or self.process.poll() is not None:
+                self._stop()
+                self._start(seconds)
+            until = min(self.until, self.now() + seconds)
+            mine, theirs = pair()
+            with theirs, contextlib.suppress(OSError):
+                socket.send_fds(self.control, [b"c"], [theirs.fileno()])
+            if self._says(b"f", min(until, self.now() + FORK_SECONDS)):
+                return Link(mine, until, lambda: self.ended_by, self.now, quiet)
+            mine.close()
+            self._stop()
+        raise Lost(self.ended_by or ENDED)
+
+    def _start(self, seconds):
+        """Whether a worker is there now, after at most so many seconds, in an empty scratch folder."""
+        for path in (self.base / "scratch").iterdir():
+            remove(path)
+        mine, theirs = pair()
+        alone = "no" if self.wall == "limits" else "yes"
+        office, code = self.base / "office", self.base / "code"
+        command = [sys.executable, "-I", "-u", office / "course" / "sandbox" / "worker.py", PACKAGES, office, code, theirs.fileno(), alone,
+                   _allowed(self.wall), *self.modules]  # fmt: skip
+        self.control = mine
+        scratch = str(self.base / "scratch")
+        with theirs:
+            self.process = subprocess.Popen(
+                [*walls(self.wall, self.base, self.user), *map(str, command)],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()], cwd=scratch,
+                start_new_session=True,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": scratch, "TMPDIR": scratch, "MPLBACKEND": "agg", "LANG": "C.UTF-8",
+                     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            )  # fmt: skip
+        threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
+        if self._says(b"r", min(self.now() + min(START_SECONDS, seconds), self.until)):
+            return True
+        self._stop()
+        return False
+
+    def _says(self, word, until):
+        """Whether this is the worker's next word."""
+        while (left := until - self.now()) > 0:
+            try:
+                self.control.settimeout(left)
+                return self.control.recv(1) == word
+            except TimeoutError:
+                continue
+            except OSError:  # also where the watch has closed it
+                return False
+        return False
+
+    def _read(self, process):
+        """Keep the beginning of what is printed, and let the rest go."""
+        with process.stdout:
+            while part := os.read(process.stdout.fileno(), 65536):
+                self.printed += part.decode("utf-8", "replace")[: max(0, OUTPUT - len(self.printed))]
+
+    def _watch(self):
+        """End everything where it takes more memory, processes or disk than it may."""
+        while self.now() < self.until:
+            time.sleep(0.1)
+            process = self.process
+            inside = _family(process.pid) if process else []
+            if len(inside) <= OWN:  # what starts many of its own waits for itself
+                self.clock.look(p.pid for p in inside)
+            words = self._over(inside)
+            if words:
+                self.ended_by = f"Your code {words}: it was stopped."
+                self._stop()
+
+    def _over(self, inside):
+        """What these processes take more of than they may, in words."""
+        if len(inside) > PROCESSES + 4:
+            return f"starts more than {PROCESSES} processes"
+        shared = sum(size for _, size in _segments(self.user)) if self.wall == "user" else 0
+        if sum(_memory(p.pid) for p in inside) + shared > MEMORY:
+            return f"uses more than {MEMORY // 2**30} GB of memory"
+        size, files, deep = _below(self.base / "scratch")
+        size += _nameless(inside)
+        for place in SHARED if self.wall == "user" else ():  # where it has a file system of its own, these are not there
+            size += sum(_below(entry.path)[0] + about.st_blocks * 512 for entry, about in _of(self.user, place))
+        if deep or size > DISK or files > FILES:
+            return f"writes more than {DISK // 2**20} MB, more than {FILES:,} files, or folders deeper than a path may be"
+        return ""
+
+    def _stop(self):
+        """Kill everything inside, whatever it has become."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        inside = _family(process.pid)
+        _kill(inside)
+        process.kill()
+        process.wait()
+        psutil.wait_procs(inside, timeout=5)
+        if self.wall != "namespaces":
+            end(self.base)  # what has left the family
+        if self.wall == "user":
+            for entry in (entry for place in SHARED for entry, _ in _of(self.user, place)):
+                remove(entry.path)
+            for number, _ in _segments(self.user):
+                subprocess.run(["ipcrm", "-m", number], capture_output=True)
+        self.control.close()
+
+
+def _free_user():
+    """A user id that nobody has, so that all its processes are the submission's."""
+    taken = {process.info["uids"].real for process in psutil.process_iter(["uids"]) if process.info["uids"]}
+    while True:
+        user = secrets.choice(USERS)
+        with contextlib.suppress(KeyError):
+            pwd.getpwuid(user)
+            continue
+        if user not in taken:
+            return user
+
+
+def _imported(code):
+    """The modules of large packages that the student's files import: worth importing once, before the children are made."""
+    theirs = {path.stem for path in code.iterdir()}
+    names = sorted(imports.imported(sorted(code.rglob("*.py"))))
+    return [name for name in names if name.split(".")[0] in AHEAD and name.split(".")[0] not in theirs]
+
+
+def _allowed(wall):
+    """How many processes and threads the submission's user may have; without walls the grader's own count too."""
+    if wall != "limits":
+        return PROCESSES
+    return PROCESSES + sum(p.info["num_threads"] or 0 for p in psutil.process_iter(["uids", "num_threads"]) if _mine(p))
+
+
+def _mine(process):
+    return process.info["uids"] is not None and process.info["uids"].real == os.getuid()
+
+
+def _family(pid):
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _kill(processes):
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
+def _memory(pid):
+    """Bytes that a process has made: its own and, which several may count, those it shares."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
+    except (OSError, ValueError):
+        return 0
+
+
+def _nameless(processes):
+    """Bytes of the files without a name that processes hold open: memfd_create's, and those that were deleted."""
+    sizes = {}
+    for process in processes:
+        folder = f"/proc/{process.pid}/fd"
+        with contextlib.suppress(OSError):
+            for number in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    about = os.stat(f"{folder}/{number}")
+                    if stat.S_ISREG(about.st_mode) and about.st_nlink == 0:
+                        sizes[about.st_dev, about.st_ino] = about.st_blocks * 512
+    return sum(sizes.values())
+
+
+def _segments(user):
+    """(id, bytes) of the shared memory of System V that belongs to a user."""
+    with contextlib.suppress(OSError), open("/proc/sysvipc/shm") as file:
+        next(file)
+        for fields in map(str.split, file):
+            if int(fields[7]) == user:
+                yield fields[1], int(fields[3])
+
+
+def _of(user, place):
+    """(entry, os.stat_result) of what belongs to a user in a folder."""
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                about = entry.stat(follow_symlinks=False)
+                if about.st_uid == user:
+                    yield entry, about
+
+
+def _below(folder):
+    """(bytes in a folder, how many files and folders, whether one lies too deep for a path); it stops at more than FILES."""
+    size, files, deep, waiting = 0, 0, False, [folder]
+    while waiting and files <= FILES:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in itertools.islice(entries, FILES + 1):
+                    files += 1
+                    size += entry.stat(follow_symlinks=False).st_blocks * 512
+                    waiting += [entry.path] if entry.is_dir(follow_symlinks=False) else []
+        except OSError as error:
+            deep |= error.errno == errno.ENAMETOOLONG
+    return size, files, deep

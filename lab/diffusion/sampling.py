@@ -1,0 +1,92 @@
+"""Sampling: images of the classes asked for in tens of steps, from any model with a network, a scheduler and a config."""
+
+from numbers import Real
+
+import torch
+
+from config import MEAN, STD, is_finite
+from lab.check import finite, is_whole, number, whole
+from lab.diffusion import steps as of
+from lab.diffusion.guidance import guided, in_interval, seeing
+from lab.diffusion.process import process
+from lab.diffusion.walk import final, timesteps, walk
+
+METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
+ANCESTRAL = "ancestral"  # no method here: the model's own `sample`, in all its T steps, where the two are compared
+METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
+BATCH = 100  # images drawn at once, where many are: of more, a CPU's allocator hands each tensor back to the system
+
+
+def sample(model, labels, omega, **how):
+    """Images of the classes in `labels`, (B, C, H, W) in [0, 1]; the arguments are those of `trajectory`."""
+    return pixels(final(trajectory(model, labels, omega, **how)))
+
+
+def trajectory(
+    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=None, generator=None, x_T=None
+):
+    """The way from noise to images: yields a Step for x_T and one after each of `steps` steps.
+
+    labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, the first of them T:
+      "ddpm"   the posterior of eq. (7), Ho et al. 2020, arXiv:2006.11239, from one of these time steps to the next
+      "ddim"   eq. (12), Song et al. 2021, arXiv:2010.02502, with `eta` times the posterior's noise
+      "dpmpp"  DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095, by diffusers
+      "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
+      "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
+    guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
+    conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True keeps each predicted x_0 in the
+    range of pixels, (low, high) in that of a model whose images were scaled otherwise; None is False under the linear schedule
+    and True under the cosine one, which leaves so little of the image at T that x_0 is a guess divided by next to nothing.
+    generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the
+    network (`_started`), which takes images to be scaled as the course does. Raises ValueError for anything else, before any work.
+    """
+    way = process(model)
+    clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
+    _check(model, way, labels, omega, method, steps, eta, guidance_interval, clip, x_T)
+    times, rows = timesteps(way.T, int(steps)), way.embed(labels)
+    ask = guided(way, rows, float(omega)) if guidance_interval is None else in_interval(way, rows, float(omega), *guidance_interval)
+    limit = (way.limit if clip is True else lambda x_0: x_0.clamp(*clip)) if clip else None
+    noise = lambda: way.noise(len(rows), generator)
+    start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device)
+    step = of.ddim(1.0 if method == "ddpm" else eta) if method in ("ddpm", "ddim") else of.multistep(method, way, times)
+    return walk(way, seeing(way, ask, limit), step, times, start, noise)
+
+
+def pixels(x):
+    """What a person sees of images of the process: (B, C, H, W) in [0, 1]. Raises ValueError where these are not finite."""
+    return (finite(x) * STD + MEAN).clamp(0, 1)
+
+
+def _started(way, rows, omega, noise, clip):
+    """x_T as training knows it, where alpha_T of an image is left: 13 % in the default schedule.
+
+    Pure noise lacks that, and what adds little noise on the way draws pale digits from it (Lin et al. 2023, arXiv:2305.08891). So
+    the network is asked once what it sees in noise, and q(x_T | x_0), eq. (4), Ho et al. 2020, is drawn around that.
+    """
+    predict = seeing(way, guided(way, rows, min(float(omega), 0.0)))  # guidance would overdo it
+    x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))
+    return way.noised(x_0, way.T, noise())
+
+
+def _check(model, way, labels, omega, method, steps, eta, guidance_interval, clip, x_T):
+    if method not in METHODS:
+        raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
+    whole("steps", steps, 1, way.T)
+    number("omega", omega, 2.0)
+    if not is_finite(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):
+        raise ValueError(f"eta = {eta!r} with method {method!r}; allowed is 0 to 1, and only with 'ddim'")
+    if guidance_interval is not None:
+        pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
+        if not pair or not all(isinstance(v, Real) for v in guidance_interval) or not 0 <= guidance_interval[0] < guidance_interval[1]:
+            raise ValueError(f"guidance_interval = {guidance_interval!r}; allowed is (low, high) with 0 <= low < high, or None")
+    if not isinstance(clip, bool):
+        pair = isinstance(clip, (tuple, list)) and len(clip) == 2
+        if not pair or not all(map(is_finite, clip)) or not clip[0] < clip[1]:
+            raise ValueError(f"clip = {clip!r}; allowed is True, False, None, or (low, high) with low < high")
+    if not torch.is_tensor(labels) or not is_whole(labels) or labels.ndim != 1 or len(labels) == 0:
+        raise ValueError(f"labels are {labels!r}; allowed is a tensor (B,) of whole numbers")
+    if labels.min() < 0 or labels.max() >= len(way.null_condition):
+        raise ValueError(f"labels {int(labels.min())} to {int(labels.max())}; allowed is 0 to {len(way.null_condition) - 1}")
+    wanted = (len(labels), *way.shape)
+    if x_T is not None and not (torch.is_tensor(x_T) and x_T.shape == wanted and x_T.is_floating_point() and x_T.isfinite().all()):
+        raise ValueError(f"x_T is {getattr(x_T, 'shape', x_T)!r}; allowed is a tensor {wanted} of finite floats, or None")

@@ -1,0 +1,46 @@
+"""From x_t to x_s: functions (process, x, seen, t, s, noise). noise() draws, once a step; at the last step, s = 0, it is zero."""
+
+import torch
+
+
+def ddim(eta=0.0):
+    """Eq. (12), Song et al. 2021, arXiv:2010.02502, with eta times the posterior's noise. For a flow, eta = 0 is Euler's step."""
+
+    def step(process, x, seen, t, s, noise):
+        sigma = eta and eta * process.sigma[s] / process.sigma[t] * process.between(t, s)[1]
+        x = process.alpha[s] * seen.x_0 + max(process.sigma[s] ** 2 - sigma**2, 0) ** 0.5 * seen.eps
+        return x + sigma * noise() if sigma else x
+
+    return step
+
+
+def posterior(process, x, seen, t, s, noise):
+    """q(x_s | x_t, x_0), eq. (7), Ho et al. 2020, arXiv:2006.11239; with the log-variance that the network has learned, if it has."""
+    r, deviation = process.between(t, s)
+    kept = process.sigma[s] / process.sigma[t]
+    mean = process.alpha[s] * (deviation / process.sigma[t]) ** 2 * seen.x_0 + r * kept**2 * x
+    sigma = kept * deviation if seen.log_variance is None else (seen.log_variance / 2).exp()
+    return mean + sigma * noise()
+
+
+def multistep(kind, process, times):
+    """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It remembers the steps before: one for each walk."""
+    import diffusers
+
+    solvers = {
+        "dpmpp": lambda **more: diffusers.DPMSolverMultistepScheduler(**more),
+        "sde": lambda **more: diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **more),
+        "unipc": lambda **more: diffusers.UniPCMultistepScheduler(**more),
+    }
+    solver, count = solvers[kind](num_train_timesteps=times[0], final_sigmas_type="zero"), len(times) - 1
+    solver.set_timesteps(count)  # then ours take the place of its own: it sums in float32, and may round to one time too many
+    solver.timesteps = torch.tensor(times[:-1], device=process.device) - 1  # its time begins at 0
+    solver.sigmas = torch.tensor([process.sigma[t] / process.alpha[t] for t in times], dtype=torch.float32)
+    solver.num_inference_steps = count
+    solver.set_begin_index(0)  # or it looks up each step's index, and waits for the device
+
+    def step(process, x, seen, t, s, noise):
+        more = {"variance_noise": noise()} if kind == "sde" else {}
+        return solver.step(seen.eps, solver.timesteps[times.index(t)], x, **more).prev_sample
+
+    return step

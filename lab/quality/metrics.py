@@ -1,0 +1,198 @@
+"""How good are these digits: read by a classifier, and set beside real ones in what that classifier sees."""
+
+import functools
+import itertools
+import time
+
+import numpy as np
+import torch
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import NearestNeighbors
+from torch import nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchvision import transforms
+
+from lab import samplers
+from lab.quality import judge
+from lab.samplers import ANCESTRAL
+from lab.training import checkpoint, data
+
+NEIGHBOURS = 3             # of the manifolds of precision and recall, as in the paper
+LEAST, MOST = 100, 50_000  # images: of fewer, a distance between distributions says nothing; of more, there is no floor
+
+
+def evaluate(images, labels):
+    """How good images (N, 1, 28, 28) in [0, 1] of the digits `labels` (N,) are, beside MNIST's 10,000 test digits.
+
+    A dict of
+      samples        N
+      accuracy       the part that the judge reads as its label
+      frechet        the Fréchet distance between the judge's features, as in Heusel et al. 2017, arXiv:1706.08500, but not FID,
+                     whose features are those of Inception on ImageNet: the numbers do not compare
+      frechet_floor  the same for N training digits in the place of the images, the classes in the test set's proportions:
+                     what N samples alone cost, and that the judge has learnt from these very digits
+      precision      the part of the images that lie among the real ones, and
+      recall         the part of the real ones that lie among the images: Kynkäänniemi et al. 2019, arXiv:1904.06991, k = 3
+      spread         the variance within a class, relative to that of real digits: below 1, the digits are too much alike; above,
+                     there are more kinds of them, or some are read as another class than their label's
+    Labels in the proportions of the test set (`proportional_labels`) keep the mixture out of the distance. Raises ValueError for
+    other shapes and values, and lab.training.data.DataError where the real MNIST is not there.
+    """
+    _check(images, labels)
+    labels = labels.cpu().long()
+    real, real_labels = _test_digits()
+    seen, features = judge.read(_judge(), images.float())
+    precision, recall = _manifolds(features, real)
+    return {
+        "samples": len(images),
+        "accuracy": (seen == labels).float().mean().item(),
+        "frechet": _frechet(features, real),
+        "frechet_floor": _floor(len(images)),
+        "precision": precision,
+        "recall": recall,
+        "spread": _spread(features, labels) / _spread(real, real_labels),
+    }
+
+
+def proportional_labels(count):
+    """`count` labels in the proportions of MNIST's test set, each class within one of its share; in random order, always the same."""
+    labels = _targets(real_mnist(train=False)).sort().values
+    labels = labels[torch.arange(count) * len(labels) // count]
+    return labels[_shuffled(count)]
+
+
+def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
+    """Judge `count` digits of `model` for each of `omegas`, `methods`, `steps` and `seeds`; a dict each, and a line in the CSV file `path`.
+
+    methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. The file grows row by row, so
+    that what a stopped run has measured is there. Raises ValueError for what cannot be drawn or judged, before any is.
+    """
+    config = model.dmconfig
+    if not LEAST <= count <= MOST or seeds < 1:
+        raise ValueError(f"{count} digits under {seeds} seeds; allowed are {LEAST} to {MOST:,} under one seed or more")
+    if (config.num_channels, *config.input_dim, config.num_classes) != (1, 28, 28, 10):
+        drawn = f"{config.num_classes} classes of {config.num_channels} x {config.input_dim}"
+        raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
+    ways = [(method, number) for method in methods for number in ([config.T] if method == ANCESTRAL else steps)]
+    for omega, (method, number) in itertools.product(omegas, ways):
+        checked = "ddpm" if method == ANCESTRAL else method  # the same algorithm
+        samplers.trajectory(model, torch.arange(10), omega, method=checked, steps=number)  # looks at them, and draws nothing yet
+    _test_digits()  # the judge and MNIST are there
+    rows = []
+    for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
+        images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
+        how = {"method": method, "steps": number, "omega": omega, "seed": seed}
+        rows.append({**how, **evaluate(images, labels), "seconds": seconds})
+        checkpoint.write_rows(path, rows)
+        reporter.line(line(rows[-1]))
+    return rows
+
+
+def line(row):
+    """A row of a sweep, for a person."""
+    return (
+        f"ω = {row['omega']:<4g} {row['method']} {row['steps']} steps  accuracy {row['accuracy']:.2%}  Fréchet {row['frechet']:.3f} "
+        f"(floor {row['frechet_floor']:.3f}, so {row['frechet'] / row['frechet_floor']:.1f} ×)  precision {row['precision']:.3f}  "
+        f"recall {row['recall']:.3f}  spread {row['spread']:.2f}  {row['samples']:,} digits in {row['seconds']:.0f} s"
+    )
+
+
+def real_mnist(train):
+    """MNIST with pixels in [0, 1]. Raises lab.training.data.DataError where it is not there: what stands in for it judges nothing."""
+    dataset = data.mnist(transforms.ToTensor(), train=train)
+    if isinstance(dataset, data.Digits):
+        raise data.DataError("digits are judged beside the real MNIST, which is not here; set MNIST_DIR to the folder that holds MNIST/raw")
+    return dataset
+
+
+def _draw(model, omega, method, steps, seed, count, reporter):
+    """`count` digits in the proportions of the test set, on the CPU: images, labels, and the seconds that they took."""
+    labels, started = proportional_labels(count), time.perf_counter()
+    generator, images = torch.Generator().manual_seed(seed), []
+    with reporter.bar(count, " digits", f"ω = {omega:g}, {method}, {steps} steps") as bar:
+        for part in labels.split(samplers.BATCH):
+            if method == ANCESTRAL:
+                drawn = model.sample(part, omega, generator)
+            else:
+                drawn = samplers.sample(model, part, omega, method=method, steps=steps, generator=generator)
+            images.append(drawn.cpu())
+            bar.update(len(part))
+    return torch.cat(images), labels, time.perf_counter() - started
+
+
+@functools.cache
+def _judge():
+    return judge.load()
+
+
+@functools.cache
+def _test_digits():
+    """The 10,000 test digits as the judge sees them: features (N, 128) and labels (N,)."""
+    dataset = real_mnist(train=False)
+    return _features(dataset, torch.arange(len(dataset))), _targets(dataset)
+
+
+@functools.cache
+def _floor(count):
+    """The distance of `count` training digits, the first of each class, as many as the test set's proportions give."""
+    dataset = real_mnist(train=True)
+    labels, wanted = _targets(dataset), proportional_labels(count).bincount(minlength=10)
+    rows = torch.cat([(labels == digit).nonzero().flatten()[:number] for digit, number in enumerate(wanted)])
+    return _frechet(_features(dataset, rows), _test_digits()[0])
+
+
+def _features(dataset, rows):
+    images = torch.as_tensor(dataset.data)[rows].unsqueeze(1).float() / 255
+    return judge.read(_judge(), images)[1]
+
+
+def _targets(dataset):
+    return torch.as_tensor(np.asarray(dataset.targets)).long()
+
+
+def _frechet(features, real):
+    extractor = nn.Identity()  # the features are at hand
+    extractor.num_features = features.shape[1]
+    distance = FrechetInceptionDistance(extractor)
+    distance.update(real, real=True)
+    distance.update(features, real=False)
+    return distance.compute().item()
+
+
+def _manifolds(features, real):
+    """Precision and recall, on as many of either side as there are of both: the radii depend on how dense the points lie."""
+    count = min(len(features), len(real))
+    features, real = features[_shuffled(len(features))[:count]].numpy(), real[_shuffled(len(real))[:count]].numpy()
+    return _inside(features, real), _inside(real, features)
+
+
+def _inside(points, manifold):
+    """The part of `points` that is no further from some point of `manifold` than that one's third neighbour is."""
+    radii = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(manifold).kneighbors(manifold)[0][:, -1]  # the first neighbour is itself
+    near = lambda distances, start: (distances <= radii).any(axis=1)
+    parts = pairwise_distances_chunked(points, manifold, reduce_func=near, working_memory=256)  # MB at once
+    return float(np.concatenate(list(parts)).mean())
+
+
+def _shuffled(count):
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def _spread(features, labels):
+    """The mean over the classes of the variance of the features within one."""
+    classes = [features[labels == label] for label in labels.unique()]
+    return torch.stack([part.var(0).sum() for part in classes if len(part) > 1]).mean().item()
+
+
+def _check(images, labels):
+    if not torch.is_tensor(images) or not images.is_floating_point():
+        raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
+    if images.ndim != 4 or images.shape[1:] != (1, 28, 28):
+        raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (N, 1, 28, 28)")
+    if not LEAST <= len(images) <= MOST:
+        raise ValueError(f"{len(images)} images; allowed are {LEAST} to {MOST:,}, and a figure that is reported asks for 5,000")
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"images go from {images.min():g} to {images.max():g}; allowed is 0 to 1, as `sample` gives them")
+    whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.shape != (len(images),) or labels.min() < 0 or labels.max() > 9:
+        raise ValueError(f"labels are {labels!r}; allowed is a tensor of {len(images)} whole numbers from 0 to 9, one an image")

@@ -1,0 +1,48 @@
+"""The weights that ship with the project: safetensors files that hold their config and training record."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from lab.training.checkpoint import CheckpointError, checked, refuse_pointer
+
+DIGITS = Path(__file__).parents[1] / "weights" / "digits.safetensors"  # the default network
+PAIRS = DIGITS.with_name("pairs.safetensors")                      # two digits side by side: explorations/two_digits
+JUDGE = DIGITS.with_name("judge.safetensors")                      # the classifier of lab.quality.judge
+
+
+def save(path, weights, **about):
+    """Write the tensors of a state_dict to `path`, in half precision, and what there is to say about them, as JSON."""
+    tensors = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in weights.items()}
+    about = {key: json.dumps(value) for key, value in about.items()}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    safetensors.torch.save_file(tensors, path, {**about, "sha256": _digest(tensors, about)})
+
+
+def load(path, device="cpu"):
+    """A dict of model_state_dict (float32, on `device`) and what `save` was told. Raises CheckpointError as checkpoint.load does."""
+    refuse_pointer(path)
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata()
+            sha256 = about.pop("sha256")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if _digest(tensors, about) != sha256:
+                raise ValueError("its checksum is wrong")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist; train the network, or take the file from the project") from error
+    except (safetensors.SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged or no weights of this course ({type(error).__name__}: {error}); copy it anew") from error
+    weights = {name: (t.float() if t.is_floating_point() else t).to(device) for name, t in tensors.items()}
+    return checked({"model_state_dict": weights, **{key: json.loads(text) for key, text in about.items()}}, path)
+
+
+def _digest(tensors, about):
+    """SHA-256 of everything in the file, which safetensors itself does not protect."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name in sorted(tensors):
+        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode() + tensors[name].numpy().tobytes())
+    return digest.hexdigest()
