@@ -1,5 +1,6 @@
 """course.grading.grading: the points, the notes, the weights, and what crosses to the sandbox."""
 
+import re
 import socket
 import struct
 import threading
@@ -14,7 +15,8 @@ from wrong_solutions import RIGHT, WRONG, unsolved
 
 from course.grading import grading
 from course.grading.grading import grade
-from course.grading.rubric import BY_HAND, TRAINING
+from course.grading.rubric import BY_HAND, POINTS, TITLES, TRAINING
+from course.handout.handout import ROOT
 from course.sandbox import messages
 from course.sandbox.sandbox import SandboxError
 
@@ -27,6 +29,12 @@ def test_the_points_of_the_rubric():
     assert sum(AUTOMATIC.values()) + TRAINING + sum(BY_HAND.values()) == 40
     for section in SECTIONS.values():
         assert len({words for _, words in section.properties.values()}) == len(section.properties)
+
+
+def test_the_readme_gives_the_same_points():
+    text = (ROOT / "course" / "README.md").read_text("utf-8")
+    table = re.findall(r"^\| (\d\S* [^|]+?) \| ([\d +]+) \|", text, re.M)
+    assert {title: sum(map(int, points.split("+"))) for title, points in table} == {TITLES[key]: points for key, points in POINTS.items()}
 
 
 def test_the_reference_earns_all_and_the_same_again(tmp_path):

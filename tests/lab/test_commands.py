@@ -125,9 +125,9 @@ def test_evaluate_writes_a_row_for_each_setting_and_a_figure(trained, real_mnist
     ],
 )  # fmt: skip
 def test_evaluate_refuses_before_it_draws(trained, real_mnist, monkeypatch, arguments, word):
-    from lab import quality
+    from lab.quality import metrics
 
-    monkeypatch.setattr(quality, "_draw", lambda *anything: pytest.fail("it draws"))
+    monkeypatch.setattr(metrics, "_draw", lambda *anything: pytest.fail("it draws"))
     with pytest.raises(SystemExit) as stop:
         main(["evaluate", "--checkpoint", str(trained), "--steps", "2", *arguments])
     assert word in str(stop.value) and not list(trained.parent.glob("*.csv"))

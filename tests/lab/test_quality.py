@@ -143,7 +143,7 @@ def test_moved_digits_keep_to_their_bounds():
 
 @pytest.mark.nightly
 def test_a_start_around_what_the_network_sees_in_noise_brings_digits_closer(real_mnist, capsys):
-    """What README says of it, and prints with -s: at ω = 0, 500 digits a way, one seed."""
+    """What lab/README.md says of it, and prints with -s: at ω = 0, 500 digits a way, one seed."""
     model, labels, distance = utils.load_model(), quality.proportional_labels(500), {}
     for method in ("dpmpp", "sde"):
         for start in ("pure noise", "around an image"):
