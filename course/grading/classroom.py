@@ -95,7 +95,7 @@ def _prepare(report):
 
 @contextlib.contextmanager
 def _alone(report):
-    """The only grading that writes to a report; the lock of a process that died is free."""
+    """An exclusive lock on the report; that of a process that died is free."""
     try:
         lock = FileLock(report / RECORDS / ".lock", timeout=0).acquire()
     except Timeout:
@@ -144,7 +144,7 @@ def _keep(report, name, digest, record):
 
 
 def _kept(report, name, digest):
-    """The record of an earlier run, or None where there is none for this very content."""
+    """The cached record, if submission and grader are unchanged, else None."""
     try:
         kept = json.loads((report / RECORDS / f"{file_name(name)}.json").read_text("utf-8"))
         return _light(from_json(json.dumps(kept["record"]))) if kept["of"] == digest else None

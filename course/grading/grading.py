@@ -24,7 +24,7 @@ MOST_SAID = 3                        # messages of a property
 
 
 class Loaded:
-    """How a module is imported: whether something empty stands in for the student's ResUNet.py, or why it cannot be.
+    """The result of importing a module: whether something empty stands in for the student's ResUNet.py, or why it failed.
 
     hung: whether its scheduler does not come back.
     """

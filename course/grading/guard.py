@@ -13,8 +13,8 @@ from multiprocessing import connection
 from course.report.record import Record, Section, from_json, to_json
 from course.sandbox import folder
 
-SECONDS = 150           # of the world's: course.grading.grading's own limit is 60, 120 where the machine is busy
-MEMORY = 6 * 2**30      # bytes that a grading itself may take; a right submission's takes 1 GB
+SECONDS = 150           # by the wall clock: course.grading.grading's own limit is 60, 120 where the machine is busy
+MEMORY = 6 * 2**30      # bytes of heap that a grading itself may take (RLIMIT_DATA); a right submission's takes 1 GB
 END_SECONDS = 15        # for a grading that is told to end
 LOOK = "Look at the file itself: the grading was stopped before it was laid out here."
 
@@ -88,7 +88,7 @@ class _Grading:
 
 
 def _grade(answer, grade, path, name):
-    """In the process of one grading."""
+    """The entry point of a grading's own process."""
     _begin()
     try:
         if grade is None:
@@ -104,7 +104,7 @@ def _begin():
     import torch
 
     torch.set_num_threads(1)
-    with contextlib.suppress(ValueError, OSError):  # of the bytes that it makes, not of those of the libraries
+    with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all of a terminal's processes; the parent passes it on
 

@@ -45,6 +45,7 @@ def serve(link, code):
 
 
 def _refuse(*args, **options):
+    """In place of the course's own sampling loop, which is not to be borrowed."""
     raise RuntimeError("a sampler of the course's was called; sampling is to be written in DDPM.py")
 
 

@@ -18,7 +18,7 @@ EARLIER = {
 
 
 def install():
-    """Make it importable under the names that it had."""
+    """Register the modules that are gone in sys.modules."""
     for name, values in EARLIER.items():
         module = types.ModuleType(f"lab.{name}")
         vars(module).update(values)

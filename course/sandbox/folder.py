@@ -27,8 +27,8 @@ def working_folder():
 
 @contextlib.contextmanager
 def locked(folder):
-    """Hold a folder's lock, which the system opens when this process ends in any way."""
-    number, name = tempfile.mkstemp(prefix=f"{PREFIX}{LOCK}-")  # locked before it is there: nobody may take it for a dead one's
+    """Hold a folder's lock, which the system releases when this process dies."""
+    number, name = tempfile.mkstemp(prefix=f"{PREFIX}{LOCK}-")  # locked before the rename: clear() meets no live folder unlocked
     try:
         fcntl.flock(number, fcntl.LOCK_EX)
         os.replace(name, folder / LOCK)

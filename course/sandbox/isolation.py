@@ -50,7 +50,7 @@ show "$base/office"; show "$base/code"
 mkdir -p "$root$base/scratch" "$root/proc" "$root/dev" "$root/old"
 mount -t tmpfs -o mode=777,size={DISK},nr_inodes={FILES} tmpfs "$root$base/scratch"
 if mount -t proc proc "$root/proc"; then
-    for limit in shmall shmmni; do echo 0 > "$root/proc/sys/kernel/$limit" || true; done  # memory that no process needs to hold
+    for limit in shmall shmmni; do echo 0 > "$root/proc/sys/kernel/$limit" || true; done  # System V memory outlives its process
     mount -o remount,ro "$root/proc"
 fi
 for device in null zero random urandom; do touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"; done
@@ -99,7 +99,7 @@ def best_wall():
 
 
 def furnish(base, code, user):
-    """Lay out what is seen inside: office, the course's own modules; code, the student's; scratch, all that is writable.
+    """Copy into `base` what the sandbox sees: office, the course's own modules; code, the student's; scratch, all that is writable.
 
     user: who may come in, besides the grader; None for nobody.
     """

@@ -57,7 +57,7 @@ class Link:
         text, content = map(self._exactly, sizes)
         try:
             arrays = load(bytes(content)) if content else {}
-            if any(size > ARRAY_LIMIT for array in arrays.values() for size in array.shape):  # of one that is empty, and not in a sum
+            if any(size > ARRAY_LIMIT for array in arrays.values() for size in array.shape):  # an empty array may declare a huge one
                 raise ValueError("a dimension of more than the bytes of all arrays")
             return {name: unpack(value, arrays) for name, value in json.loads(text).items()}
         except Exception as error:  # whatever is wrong with a frame, it is not an answer
@@ -77,7 +77,7 @@ class Link:
             try:
                 self.socket.settimeout(None if left == math.inf else left)
                 return act(argument)
-            except TimeoutError:  # by the world's time; by `now` there may be more
+            except TimeoutError:  # of wall time; `now` may lag behind it
                 continue
             except OSError:
                 raise Lost(self.why() or ENDED) from None
@@ -113,7 +113,7 @@ def pack(value, arrays):
 
 
 def unpack(value, arrays):
-    """The value that pack made JSON of. Each array is there once: what was small on its way is not large here."""
+    """The value that pack made JSON of. Each array may be used once, so a small frame cannot grow."""
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = ((k, v) for k, v in value.items() if k != "grows")
@@ -124,7 +124,7 @@ def unpack(value, arrays):
         return {"list": list, "tuple": tuple}[kind](unpack(each, arrays) for each in inner)
     if kind == "dict":
         return {key: unpack(each, arrays) for key, each in inner.items()}
-    return type(str(inner), (), {})()  # something whose type's name can be said
+    return type(str(inner), (), {})()  # a placeholder that has only the type's name
 
 
 def error_fields(error, where=""):

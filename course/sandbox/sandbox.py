@@ -23,7 +23,7 @@ from course.sandbox.isolation import DISK, FILES, PACKAGES, SAID, SandboxError, 
 from course.sandbox.messages import ENDED, Link, Lost, pair
 
 MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
-PATIENCE, OWN = 1, 5  # times its seconds may a submission wait for a processor, with no more processes than these
+PATIENCE, OWN = 1, 5  # CPU waits forgiven, as a multiple of the limit; process trees larger than OWN cause their own and get none
 START_SECONDS, FORK_SECONDS = 60, 5  # for a fresh interpreter to import torch on a busy machine, and to make a child of it
 AHEAD = ("matplotlib", "numpy", "torch", "torchvision", "tqdm", "einops", "scipy", "PIL", "IPython")  # packages that take time to import
 SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # where every user may write
@@ -114,7 +114,7 @@ class Sandbox:
         return False
 
     def _says(self, word, until):
-        """Whether this is the worker's next word."""
+        """Wait for the worker's next byte; whether it is `word`."""
         while (left := until - self.now()) > 0:
             try:
                 self.control.settimeout(left)
@@ -137,7 +137,7 @@ class Sandbox:
             time.sleep(0.1)
             process = self.process
             inside = _family(process.pid) if process else []
-            if len(inside) <= OWN:  # what starts many of its own waits for itself
+            if len(inside) <= OWN:  # many processes make each other wait: not forgiven
                 self.clock.look(p.pid for p in inside)
             words = self._over(inside)
             if words:
@@ -160,7 +160,7 @@ class Sandbox:
         return ""
 
     def _stop(self):
-        """Kill everything inside, whatever it has become."""
+        """Kill the whole process tree, and what was re-parented out of it."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -170,7 +170,7 @@ class Sandbox:
         process.wait()
         psutil.wait_procs(inside, timeout=5)
         if self.wall != "namespaces":
-            end(self.base)  # what has left the family
+            end(self.base)  # re-parented out of the tree
         if self.wall == "user":
             for entry in (entry for place in SHARED for entry, _ in _of(self.user, place)):
                 remove(entry.path)
@@ -256,7 +256,7 @@ def _segments(user):
 
 
 def _of(user, place):
-    """(entry, os.stat_result) of what belongs to a user in a folder."""
+    """(entry, os.stat_result) of the entries of a folder that a user owns."""
     with contextlib.suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ FILE_SIZE, FILES, CPU_SECONDS = 2**26, 256, 90
 
 def main(packages, office, code, fd, alone, processes, *modules):
     sys.path[:0] = [office]
-    sys.path += [packages] if packages not in sys.path else []  # which isolated mode leaves out where it is the user's own
+    sys.path += [packages] if packages not in sys.path else []  # isolated mode leaves out a user's own site-packages
     first_in_line_where_memory_runs_out()
     import torch
 
@@ -34,7 +34,7 @@ def main(packages, office, code, fd, alone, processes, *modules):
             importlib.import_module(module)
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl
-        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what is left behind becomes ours, to be ended
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans become our children, so that they can be killed
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         if alone == "yes":
             prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the children cannot look into this process; nor can the grader without privileges

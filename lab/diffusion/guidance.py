@@ -1,4 +1,4 @@
-"""What the network is asked at each step: functions (x, t, s) that give its output in x_t and the log-variance of the step to s, or None.
+"""Guidance: each function here returns ask(x, t, s) -> (the network's output at x_t, the learned log-variance of t -> s or None).
 
 Classifier-free guidance is (1 + omega) output_c - omega output_u: eq. (6), Ho & Salimans 2022, arXiv:2207.12598.
 """
@@ -9,7 +9,7 @@ from lab.diffusion.process import Seen
 
 
 def guided(process, rows, omega):
-    """Guidance by conditions, rows (B, ...); a half without weight is not asked for. The log-variance is the conditional half's."""
+    """Classifier-free guidance by conditions, rows (B, ...); omega = 0 and -1 take one pass. The log-variance is the conditional pass's."""
     null = process.null_condition.expand_as(rows)
 
     def ask(x, t, s):
@@ -28,7 +28,7 @@ def in_interval(process, rows, omega, low, high):
 
 
 def composed(process, conditions, views, omega, combine):
-    """Several conditions in one picture: what is seen in each view, turned back and combined, and the mean of the log-variances.
+    """Several conditions in one picture: predict in each view, undo the view, combine; the log-variances are averaged.
 
     conditions: rows (B, ...) for each view. views: pairs of look(x) and back(x), one the inverse of the other.
     combine: a function of the outputs in a list.
@@ -49,7 +49,7 @@ def average(parts):
 
 
 def seeing(process, ask, limit=None):
-    """A function (x, t, s) that gives the Seen in x_t. limit: what keeps x_0 in the range of pixels; eps is then what fits it."""
+    """ask as predict(x, t, s) -> Seen. limit: clips x_0, after which eps is computed anew."""
 
     def predict(x, t, s):
         out, log_variance = ask(x, t, s)

@@ -13,23 +13,22 @@ from lab.speed.fast import fast
 
 BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD  # pixels, as the course's process sees them
 Seen = namedtuple("Seen", "x_0 eps log_variance")
-Seen.__doc__ = "What is seen in x_t (B, C, H, W): the image, the noise, and a learned log-variance of the step, or None."
+Seen.__doc__ = "The prediction at x_t, (B, C, H, W) each: image, noise, and the learned log-variance of the step or None."
 
-# (x_0, eps) from the network's output in x = alpha x_0 + sigma eps
+# Parameterisations: (x_0, eps) from the network's output at x = alpha x_0 + sigma eps
 OUTPUTS = {
     "eps": lambda out, x, alpha, sigma: ((x - sigma * out) / alpha, out),
     "x_0": lambda out, x, alpha, sigma: (out, (x - alpha * out) / sigma),
     "v": lambda out, x, alpha, sigma: (alpha * x - sigma * out, sigma * x + alpha * out),  # alpha eps - sigma x_0; alpha^2 + sigma^2 = 1
-    "flow": lambda out, x, alpha, sigma: (x + sigma * out, x - alpha * out),  # x_0 - eps, where alpha + sigma = 1
+    "flow": lambda out, x, alpha, sigma: (x + sigma * out, x - alpha * out),  # velocity from noise to image, x_0 - eps; alpha + sigma = 1
 }
 
 
 class Process:
-    """What the loops ask of a model, which is a subclass of this. Time t is in {1, …, T}; t = T is noise, 0 the clean image.
+    """The interface that all sampling needs; subclass it for another model. Time t is in {1, …, T}; t = T is noise, 0 the clean image.
 
     alpha, sigma: lists of T + 1 floats. shape: (C, H, W) of an image. range: (black, white) of the pixels that it works on.
-    null_condition: one row of what `embed` gives. output: of OUTPUTS. count: how many images it makes at once, where it can make no
-    other number.
+    null_condition: one row of what `embed` gives. output: a key of OUTPUTS. count: a fixed number of images, None for any.
     """
 
     T, alpha, sigma, shape, range, device, null_condition = None, None, None, None, None, None, None
@@ -53,7 +52,7 @@ class Process:
         return x_0.clamp(*self.range)
 
     def running(self):
-        """A context in which the network is asked often."""
+        """A context to hold while sampling: eval mode, autocast, caches."""
         return contextlib.nullcontext()
 
     # ---- what follows from these
@@ -66,7 +65,7 @@ class Process:
         return self.alpha[t] * x_0 + self.sigma[t] * noise
 
     def between(self, t, s):
-        """(r, deviation) of x_t = r x_s + deviation eps, s < t."""
+        """(r, deviation) of q(x_t | x_s), s < t: x_t = r x_s + deviation eps."""
         r = self.alpha[t] / self.alpha[s]
         return r, math.sqrt(max(self.sigma[t] ** 2 - (r * self.sigma[s]) ** 2, 0))
 
@@ -117,5 +116,5 @@ class ConditionalProcess(Process):
 
 
 def process(model):
-    """The Process of a model, which may be one."""
+    """The model itself if it is a Process, else wrapped as one."""
     return model if isinstance(model, Process) else ConditionalProcess(model)

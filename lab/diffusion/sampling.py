@@ -14,7 +14,7 @@ from lab.diffusion.walk import final, timesteps, walk
 METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
 ANCESTRAL = "ancestral"  # no method here: the model's own `sample`, in all its T steps, where the two are compared
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
-BATCH = 100  # images drawn at once, where many are: of more, a CPU's allocator hands each tensor back to the system
+BATCH = 100  # images at once: larger batches are slower on a CPU, whose allocator hands each tensor back to the system
 
 
 def sample(model, labels, omega, **how):
@@ -58,12 +58,12 @@ def pixels(x):
 
 
 def _started(way, rows, omega, noise, clip):
-    """x_T as training knows it, where alpha_T of an image is left: 13 % in the default schedule.
+    """x_T from q(x_T | predicted x_0): in training alpha_T of the image is left in it, 13 % in the default schedule.
 
     Pure noise lacks that, and what adds little noise on the way draws pale digits from it (Lin et al. 2023, arXiv:2305.08891). So
     the network is asked once what it sees in noise, and q(x_T | x_0), eq. (4), Ho et al. 2020, is drawn around that.
     """
-    predict = seeing(way, guided(way, rows, min(float(omega), 0.0)))  # guidance would overdo it
+    predict = seeing(way, guided(way, rows, min(float(omega), 0.0)))  # unguided: guidance exaggerates x_0
     x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))
     return way.noised(x_0, way.T, noise())
 

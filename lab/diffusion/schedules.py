@@ -21,7 +21,7 @@ def cosine(T):
 
 
 def scheduler(beta, time_steps):
-    """What ConditionalDDPM.scheduler is, for other betas (T,). time_steps(t_s): whole numbers (B,), or ValueError."""
+    """Replaces ConditionalDDPM.scheduler for given betas (T,). time_steps(t_s): whole numbers (B,), or ValueError."""
     alpha_bar = torch.cumprod(1 - beta, dim=0)
     tables = {
         "beta_t": beta, "sqrt_beta_t": beta.sqrt(), "alpha_t": 1 - beta, "oneover_sqrt_alpha": 1 / (1 - beta).sqrt(),

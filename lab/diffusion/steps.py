@@ -1,4 +1,4 @@
-"""From x_t to x_s: functions (process, x, seen, t, s, noise). noise() draws, once a step; at the last step, s = 0, it is zero."""
+"""Sampler updates x_t -> x_s: functions (process, x, seen, t, s, noise). noise() is drawn once a step; at the last one it is zero."""
 
 import torch
 
@@ -24,7 +24,7 @@ def posterior(process, x, seen, t, s, noise):
 
 
 def multistep(kind, process, times):
-    """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It remembers the steps before: one for each walk."""
+    """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It keeps state: one for each walk."""
     import diffusers
 
     solvers = {

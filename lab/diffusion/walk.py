@@ -1,4 +1,4 @@
-"""The one loop: all that draws images is a walk from x_t through some times, mostly to the clean image at 0."""
+"""The engine's sampling loop: every way to draw or edit is a walk through some times, mostly down to the clean image at 0."""
 
 from collections import deque, namedtuple
 
@@ -12,7 +12,7 @@ def walk(process, predict, step, times, start, noise, keep=None, rounds=1):
     """Yields a Step for x at times[0], and one after each step to the next of `times`.
 
     predict(x, t, s): the Seen in x_t, see lab.diffusion.guidance. step: of lab.diffusion.steps. start(): x at the first time.
-    noise(): standard normal numbers like x. keep(x, s, noise): x_s with what is known of it put in, noise() that of this step.
+    noise(): standard normal numbers like x. keep(x, s, noise): puts known pixels back into x_s, with the step's own noise.
     rounds: how often each step is taken, with noise back to t between: U of algorithm 1, Lugmayr et al. 2022, arXiv:2201.09865.
     """
     with torch.no_grad(), process.running():
@@ -42,7 +42,7 @@ def timesteps(T, steps):
 
 
 def _once(draw):
-    """draw(), the same at every call."""
+    """draw(), cached: step and keep share one draw."""
     drawn = []
 
     def once():

@@ -29,7 +29,7 @@ Settings = namedtuple("Settings", "times omega clip generator")  # times: [t, â€
 
 
 def timesteps(model, steps=STEPS):
-    """The times of a task: `steps` of them evenly from T down, then 0, the clean image. A start index counts in this list."""
+    """The times of a task: `steps` of them evenly from T down, then 0, the clean image. `start` elsewhere indexes this list."""
     T = process(model).T
     return walking.timesteps(T, whole("steps", steps, 1, T))
 
@@ -148,7 +148,7 @@ def pixels(model, x):
 
 
 def _walk(model, ask, count, how, start=lambda noise: noise(), keep=None, rounds=1):
-    """By the posterior's steps. ask: of lab.diffusion.guidance, for `count` images. start(noise): x at the first time."""
+    """The walk by the DDPM posterior's steps. ask: of lab.diffusion.guidance, for `count` images. start(noise): x at the first time."""
     noise = lambda: model.noise(count, how.generator)
     predict = seeing(model, ask, model.limit if how.clip else None)
     return walking.walk(model, predict, posterior, how.times, lambda: start(noise), noise, keep, rounds)
@@ -198,7 +198,7 @@ def _from(start, how):
 
 
 def _images(model, images, noisy=False):
-    """The images on the model's device, without a graph behind them."""
+    """The images, checked, detached, on the model's device."""
     if not torch.is_tensor(images) or images.dtype != torch.float32:
         raise ValueError(f"images are {getattr(images, 'dtype', type(images).__name__)}; allowed is a tensor of float32")
     if images.ndim != 4 or images.shape[1:] != model.shape or len(images) == 0:

@@ -1,4 +1,4 @@
-"""A network made fast where it is only asked, as in sampling: the same calls, the same numbers, less work."""
+"""Faster inference for the same calls: eval mode, autocast, layers that depend on x alone cached, CUDA graphs."""
 
 import contextlib
 import warnings
@@ -42,6 +42,8 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
             self.undo.close()
 
     def _asked(self, forward):
+        """The network's forward with autocast, and the cache or a graph."""
+
         def asked(*args, **options):
             given = [*args, *options.values()]
             x = given[0] if given and torch.is_tensor(given[0]) else None
@@ -94,7 +96,7 @@ def _with_forward(module, forward):
 
 
 class _Memory:
-    """What parts of a network have made of one x: those whose tensors all come from x through such parts alone."""
+    """A cache of submodule outputs that depend on the current x alone."""
 
     def __init__(self):
         self.clear()
@@ -104,7 +106,7 @@ class _Memory:
 
     @contextlib.contextmanager
     def about(self, x):
-        """Inside, the network is asked about x."""
+        """The cache for calls with this x."""
         if x is None or not _unchanged(self.x, x):
             self.clear()
         if x is not None and not x.is_inference():  # an inference tensor does not tell of a change in place
@@ -125,7 +127,7 @@ class _Memory:
                 out = forward(*args, **options)
             finally:
                 self.inside = False
-            if all(self._is_known(value) for value in given):  # not where it has changed what it was given
+            if all(self._is_known(value) for value in given):  # not if the module changed its input in place
                 parts = [(each, each._version) for each in _tensors(out) if not each.is_inference()]
                 self.outputs[key] = out, parts
                 self.known.update({id(each[0]): each for each in parts})
@@ -138,7 +140,7 @@ class _Memory:
 
 
 def _unchanged(seen, tensor):
-    """Whether it is the tensor of seen = (tensor, version), in which nothing was changed in place since."""
+    """Whether it is the tensor of seen = (tensor, version), without an in-place write since."""
     return seen is not None and seen[0] is tensor and tensor._version == seen[1]
 
 
