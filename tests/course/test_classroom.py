@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -29,6 +30,7 @@ EVERYONE = {"alice": "", "bob": "shifted", "carol": "shifted swapped", "=1+1": "
 def school(tmp_path, monkeypatch):
     """A folder with a class, as {name: what the stand-in of the grader sees}, and where the gradings are counted."""
     monkeypatch.setenv("GRADED", str(tmp_path / "graded"))
+    forkserver._forkserver._stop()  # it keeps the environment that it was started in
     monkeypatch.setattr(classroom, "GRADER", ("config.py",))  # so that the tests can run while the grader is worked on
 
     def make(says):
