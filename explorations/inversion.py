@@ -35,12 +35,14 @@ def invert(model, x_0, labels, omega, *, steps):
     """
     samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
     way = process(model)
+    if way.output != "eps":  # the network is asked at another time than that of x
+        raise ValueError(f"the network predicts {way.output!r}; allowed is 'eps'")
     wanted = (len(labels), *way.shape)
     if not (torch.is_tensor(x_0) and x_0.shape == wanted and x_0.is_floating_point() and x_0.isfinite().all()):
         raise ValueError(f"x_0 is {getattr(x_0, 'shape', x_0)!r}; allowed is a tensor {wanted} of finite floats")
     ask = guided(way, way.embed(labels), omega)
     predict = lambda x, t, s: Seen(*way.seen(ask(x, s, t)[0], x, t), None)
-    return final(walk(way, predict, ddim(), samplers.timesteps(way.T, steps)[::-1], lambda: x_0.to(way.device), None))
+    return final(walk(way, predict, ddim(), samplers.timesteps(way.T, steps)[::-1], lambda: x_0.to(way.device, torch.float32), None))
 
 
 def renoise(model, x_0, generator=None):

@@ -1,5 +1,6 @@
 """Grade one submission: its code runs in the sandbox, the checks of tests/ run here, on stand-ins for its classes."""
 
+import sys
 import time
 import traceback
 from pathlib import Path
@@ -12,6 +13,7 @@ from course.grading.rubric import BY_HAND, TITLES, TRAINING
 from course.grading.weights import judge
 from course.intake import intake, notebook
 from course.report.record import Property, Record, Section
+from course.report.safe import plain
 from course.sandbox import proxy
 from course.sandbox.folder import working_folder
 from course.sandbox.messages import Lost
@@ -19,7 +21,7 @@ from course.sandbox.sandbox import Sandbox
 
 LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module, for one child …
 QUIET_SECONDS = 6                    # … in which it may say nothing, when it is not the network that computes
-END_SECONDS = 2                      # to end the sandbox and lay out what a person marks
+END_SECONDS, LEAST_SECONDS = 2, 10   # to end the sandbox and lay out what a person marks; for it however long the files took
 MOST_SAID = 3                        # messages of a property
 
 
@@ -42,7 +44,7 @@ def grade(submission, *, name=None, seconds=60):
     start = time.monotonic()
     with working_folder() as folder:
         taken = intake.take(submission, folder / "taken")
-        left = start + seconds - END_SECONDS - time.monotonic()
+        left = max(start + seconds - END_SECONDS - time.monotonic(), LEAST_SECONDS)
         with Sandbox(taken.code, left) as box:
             sections, notes = _graded(box, taken)
             notes = (*taken.notes, *notes, *_printed(box))
@@ -110,7 +112,7 @@ def _section(box, section, loaded, until):
     try:
         verdict = section.examine(student)
     except Exception:  # an error of the checks themselves is no fault of the student
-        traceback.print_exc()  # for who runs the grader; the record is for the student
+        print(plain(traceback.format_exc()), file=sys.stderr)  # for who runs the grader; the record is for the student
         notes = ("The checks themselves failed here; a person marks this section.",)
         return Section(section.key, section.title, None, section.points, notes=notes)
     finally:

@@ -62,7 +62,7 @@ class _Grading:
                 return self._stopped(f"took more than {self.until - self.began:.0f} s")
             text, why = self.answer.recv()
             return text and from_json(text), why
-        except (EOFError, OSError):
+        except Exception:  # above all EOFError; whatever it is, this one has a record
             self.process.join(END_SECONDS)
             return self._stopped(f"ended by itself ({self.process.exitcode}), perhaps for lack of memory")
         finally:

@@ -1,6 +1,7 @@
 """Runs inside the sandbox, in the process of one check: does with the student's classes what course.sandbox.proxy asks for.
 
-Nothing here judges. What the student's code could forge here is only what it could as well have returned.
+Nothing here judges, but what lend.Network says of a network's wiring is found out here, beside the student's code: code that
+replaces lend forges it, and earns points of section 1 at most.
 """
 
 import importlib

@@ -22,11 +22,12 @@ from course.sandbox.folder import USERS, end, remove, working_folder
 from course.sandbox.isolation import DISK, FILES, PACKAGES, SAID, SandboxError, best_wall, furnish, walls
 from course.sandbox.messages import ENDED, Link, Lost, pair
 
-MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 48, 4000  # bytes, processes and threads, characters kept
+MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 24, 4000  # bytes, processes and threads, characters kept
 PATIENCE, OWN = 1, 5  # CPU waits forgiven, as a multiple of the limit; process trees larger than OWN cause their own and get none
 START_SECONDS, FORK_SECONDS = 60, 5  # for a fresh interpreter to import torch on a busy machine, and to make a child of it
 AHEAD = ("matplotlib", "numpy", "torch", "torchvision", "tqdm", "einops", "scipy", "PIL", "IPython")  # packages that take time to import
 SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # where every user may write
+SYSTEM_V = {"shm": ("-m", 7), "msg": ("-q", 7), "sem": ("-s", 4)}  # ipcrm's option; the column of the user in /proc/sysvipc
 LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK // 2**20} MB in {FILES:,} files, and time."
 
 
@@ -36,7 +37,7 @@ class Sandbox:
     def __init__(self, code, seconds, wall=None):
         self.wall, self.clock, self.process = wall or best_wall(), Clock(PATIENCE * seconds), None
         self.until = self.now() + seconds
-        self.user = _free_user() if os.getuid() == 0 else None
+        self.user, self.lock = _free_user() if os.getuid() == 0 else None, threading.RLock()  # the watch may stop what is being started
         self.printed, self.ended_by = "", ""
         self.modules = _imported(Path(code))
         self.opened = contextlib.ExitStack()
@@ -92,21 +93,23 @@ class Sandbox:
         """Whether a worker is there now, after at most so many seconds, in an empty scratch folder."""
         for path in (self.base / "scratch").iterdir():
             remove(path)
-        mine, theirs = pair()
-        alone = "no" if self.wall == "limits" else "yes"
-        office, code = self.base / "office", self.base / "code"
-        command = [sys.executable, "-I", "-u", office / "course" / "sandbox" / "worker.py", PACKAGES, office, code, theirs.fileno(), alone,
-                   _allowed(self.wall), *self.modules]  # fmt: skip
-        self.control = mine
-        scratch = str(self.base / "scratch")
-        with theirs:
-            self.process = subprocess.Popen(
-                [*walls(self.wall, self.base, self.user), *map(str, command)],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()], cwd=scratch,
-                start_new_session=True,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": scratch, "TMPDIR": scratch, "MPLBACKEND": "agg", "LANG": "C.UTF-8",
-                     "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-            )  # fmt: skip
+        with self.lock:
+            mine, theirs = pair()
+            alone = "no" if self.wall == "limits" else "yes"
+            office, code = self.base / "office", self.base / "code"
+            worker = office / "course" / "sandbox" / "worker.py"
+            words = PACKAGES, office, code, theirs.fileno(), alone, _allowed(self.wall), *self.modules
+            command = [sys.executable, "-I", "-u", worker, *words]
+            self.control = mine
+            scratch = str(self.base / "scratch")
+            with theirs:
+                self.process = subprocess.Popen(
+                    [*walls(self.wall, self.base, self.user), *map(str, command)],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, pass_fds=[theirs.fileno()], cwd=scratch,
+                    start_new_session=True,
+                    env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": scratch, "TMPDIR": scratch, "MPLBACKEND": "agg",
+                         "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+                )  # fmt: skip
         threading.Thread(target=self._read, args=(self.process,), daemon=True).start()
         if self._says(b"r", min(self.now() + min(START_SECONDS, seconds), self.until)):
             return True
@@ -148,7 +151,7 @@ class Sandbox:
         """What these processes take more of than they may, in words."""
         if len(inside) > PROCESSES + 4:
             return f"starts more than {PROCESSES} processes"
-        shared = sum(size for _, size in _segments(self.user)) if self.wall == "user" else 0
+        shared = sum(size for _, size in _of_system_v("shm", self.user)) if self.wall == "user" else 0
         if sum(_memory(p.pid) for p in inside) + shared > MEMORY:
             return f"uses more than {MEMORY // 2**30} GB of memory"
         size, files, deep = _below(self.base / "scratch")
@@ -161,6 +164,10 @@ class Sandbox:
 
     def _stop(self):
         """Kill the whole process tree, and what was re-parented out of it."""
+        with self.lock:
+            self._end_all()
+
+    def _end_all(self):
         process, self.process = self.process, None
         if process is None:
             return
@@ -174,8 +181,9 @@ class Sandbox:
         if self.wall == "user":
             for entry in (entry for place in SHARED for entry, _ in _of(self.user, place)):
                 remove(entry.path)
-            for number, _ in _segments(self.user):
-                subprocess.run(["ipcrm", "-m", number], capture_output=True)
+            for kind, (option, _) in SYSTEM_V.items():
+                for number, _ in _of_system_v(kind, self.user):
+                    subprocess.run(["ipcrm", option, number], capture_output=True)
         self.control.close()
 
 
@@ -233,25 +241,30 @@ def _memory(pid):
 
 
 def _nameless(processes):
-    """Bytes of the files without a name that processes hold open: memfd_create's, and those that were deleted."""
+    """Bytes of the files without a name that processes hold open or mapped: memfd_create's, and those that were deleted."""
     sizes = {}
     for process in processes:
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{process.pid}/maps") as file:
+            for line in (line for line in file if line.endswith("(deleted)\n")):
+                span, _, _, _, inode, *_ = line.split()
+                first, last = (int(end, 16) for end in span.split("-"))
+                sizes[int(inode)] = max(sizes.get(int(inode), 0), last - first)
         folder = f"/proc/{process.pid}/fd"
         with contextlib.suppress(OSError):
             for number in os.listdir(folder):
                 with contextlib.suppress(OSError):
                     about = os.stat(f"{folder}/{number}")
                     if stat.S_ISREG(about.st_mode) and about.st_nlink == 0:
-                        sizes[about.st_dev, about.st_ino] = about.st_blocks * 512
+                        sizes[about.st_ino] = max(sizes.get(about.st_ino, 0), about.st_blocks * 512)
     return sum(sizes.values())
 
 
-def _segments(user):
-    """(id, bytes) of the shared memory of System V that belongs to a user."""
-    with contextlib.suppress(OSError), open("/proc/sysvipc/shm") as file:
+def _of_system_v(kind, user):
+    """(id, bytes where it is memory) of what belongs to a user of one of SYSTEM_V."""
+    with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
         next(file)
         for fields in map(str.split, file):
-            if int(fields[7]) == user:
+            if int(fields[SYSTEM_V[kind][1]]) == user:
                 yield fields[1], int(fields[3])
 
 

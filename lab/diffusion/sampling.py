@@ -47,7 +47,7 @@ def trajectory(
     ask = guided(way, rows, float(omega)) if guidance_interval is None else in_interval(way, rows, float(omega), *guidance_interval)
     limit = (way.limit if clip is True else lambda x_0: x_0.clamp(*clip)) if clip else None
     noise = lambda: way.noise(len(rows), generator)
-    start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device)
+    start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device, torch.float32)
     step = of.ddim(1.0 if method == "ddpm" else eta) if method in ("ddpm", "ddim") else of.multistep(method, way, times)
     return walk(way, seeing(way, ask, limit), step, times, start, noise)
 

@@ -15,13 +15,13 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
 
     Guidance asks twice about one x, with the condition and without. The parts of the network that have seen nothing but x (the first
     two blocks of the course's, more than a third of its work) are run for the first call and remembered for the second. On CUDA,
-    what is called often is replayed as a CUDA graph instead. Outputs come in the dtype of x. May be entered again and again.
-    network: any nn.Module whose first argument is x. precision: see lab.speed.precision.choose.
+    what is called often is replayed as a CUDA graph instead. Outputs come in the dtype of x. May be entered again and again, by one
+    thread. network: any nn.Module whose first argument is x. precision: see lab.speed.precision.choose.
     """
 
     def __init__(self, network, precision="auto"):
         self.network, self.precision = network, precision
-        self.depth, self.undo, self.memory, self.graphs = 0, None, _Memory(), {}
+        self.depth, self.undo, self.memory, self.graphs = 0, None, _Memory(network), {}
 
     def __enter__(self):
         self.depth += 1
@@ -48,8 +48,9 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
             given = [*args, *options.values()]
             x = given[0] if given and torch.is_tensor(given[0]) else None
             device, dtype = (x.device, x.dtype) if x is not None else (torch.device("cpu"), None)
-            with autocast(device, self.precision):
-                if device.type == "cuda" and all(map(torch.is_tensor, given)) and not torch.is_grad_enabled():
+            graph = device.type == "cuda" and all(map(torch.is_tensor, given)) and not torch.is_grad_enabled()
+            with autocast(device, self.precision, cache_enabled=not graph):  # a graph must not read copies that the cache drops
+                if graph:
                     out = self._replayed(forward, args, options)
                 else:
                     with self.memory.about(x):
@@ -96,44 +97,65 @@ def _with_forward(module, forward):
 
 
 class _Memory:
-    """A cache of submodule outputs that depend on the current x alone."""
+    """A cache of submodule outputs that depend on the current x alone.
 
-    def __init__(self):
+    Only what an earlier call about the same x has made is used again, and of each module the first time only to compare: one that
+    answers otherwise, as it is told of the condition in another way or draws random numbers, is not remembered any more.
+    """
+
+    def __init__(self, network):
+        self.network, self.proven, self.banned = network, set(), set()
         self.clear()
 
     def clear(self):
-        self.x, self.known, self.outputs, self.inside = None, {}, {}, False
+        self.x, self.weights, self.known, self.outputs, self.made, self.inside = None, None, {}, {}, {}, False
 
     @contextlib.contextmanager
     def about(self, x):
         """The cache for calls with this x."""
-        if x is None or not _unchanged(self.x, x):
+        usable = x is not None and not torch.is_grad_enabled() and not x.is_inference()  # these do not tell of in-place writes
+        weights = sum(weight._version for weight in self.network.parameters() if not weight.is_inference())
+        if not usable or not _unchanged(self.x, x) or weights != self.weights:
             self.clear()
-        if x is not None and not x.is_inference():  # an inference tensor does not tell of a change in place
-            self.x = self.x or (x, x._version)
+        if usable:
+            self.x, self.weights = self.x or (x, x._version), weights
             self.known[id(x)] = self.x
         yield
+        self.outputs |= self.made
+        self.made = {}
 
     def remembering(self, module, forward):
+        """The module's forward, which looks here first."""
+
         def remembered(*args, **options):
             given = [*args, *options.values()]
-            if self.inside or module.training or not given or not all(self._is_known(value) for value in given):
+            if self.inside or module.training or module in self.banned or not given or not all(map(self._is_known, given)):
                 return forward(*args, **options)
-            key = (id(module), *map(id, given), *options)
-            if key in self.outputs and all(_unchanged(each, each[0]) for each in self.outputs[key][1]):
-                return self.outputs[key][0]
-            self.inside = True  # its own parts need not be remembered too
-            try:
-                out = forward(*args, **options)
-            finally:
-                self.inside = False
-            if all(self._is_known(value) for value in given):  # not if the module changed its input in place
-                parts = [(each, each._version) for each in _tensors(out) if not each.is_inference()]
-                self.outputs[key] = out, parts
-                self.known.update({id(each[0]): each for each in parts})
+            key = (module, *map(id, given), *options)
+            kept, parts = self.outputs.get(key, (None, ()))
+            if parts and all(_unchanged(part, part[0]) for part in parts):
+                if module in self.proven:
+                    return _copied(kept)
+                out = self._run(forward, args, options)
+                same = _equal(out, kept)
+                (self.proven if same else self.banned).add(module)
+                return _copied(kept) if same else out
+            out = self._run(forward, args, options)
+            parts = [(each, each._version) for each in _tensors(out) if not each.is_inference()]
+            if parts and len(parts) == sum(1 for _ in _tensors(out)) and all(map(self._is_known, given)):  # and its input is unchanged
+                with contextlib.suppress(TypeError):  # of something that may hold anything
+                    self.made[key] = _copied(out), parts
+                    self.known |= {id(part[0]): part for part in parts}
             return out
 
         return remembered
+
+    def _run(self, forward, args, options):
+        self.inside = True  # its own parts need not be remembered too
+        try:
+            return forward(*args, **options)
+        finally:
+            self.inside = False
 
     def _is_known(self, value):
         return torch.is_tensor(value) and id(value) in self.known and _unchanged(self.known[id(value)], value)
@@ -151,6 +173,22 @@ def _tensors(value):
     elif isinstance(value, (list, tuple, dict)):
         for each in value.values() if isinstance(value, dict) else value:
             yield from _tensors(each)
+
+
+def _copied(value):
+    """The same tensors in containers of their own, as a caller may pop from a list. Raises TypeError for other containers."""
+    if torch.is_tensor(value):
+        return value
+    if type(value) in (list, tuple):
+        return type(value)(map(_copied, value))
+    if type(value) is dict:
+        return {name: _copied(each) for name, each in value.items()}
+    raise TypeError(type(value))
+
+
+def _equal(one, other):
+    one, other = list(_tensors(one)), list(_tensors(other))
+    return len(one) == len(other) and all(map(torch.equal, one, other))
 
 
 def _graph(forward, args, options):

@@ -23,9 +23,9 @@ def choose(device, precision="auto"):
     return torch.float32
 
 
-def autocast(device, precision="auto"):
+def autocast(device, precision="auto", cache_enabled=True):
     """A context in which convolutions and matrix products on `device` run in `choose(device, precision)`."""
     dtype = choose(device, precision)
     if dtype == torch.float32:
         return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=dtype)
+    return torch.autocast(torch.device(device).type, dtype=dtype, cache_enabled=cache_enabled)

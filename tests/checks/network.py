@@ -166,6 +166,12 @@ def judge_wiring(net, verdict):
     if set(net.children()) != GIVEN:  # a design of its own; a layer that it no longer needs does no harm
         if unused:
             verdict.note(f"no gradient reaches {', '.join(unused[:4])}{' …' if len(unused) > 4 else ''}: frozen, or not used.")
+        spot = x.clone()
+        spot[:, :, 14, 14] += 1
+        moved = (run(net, spot, t, c)[0] - run(net, x, t, c)[0]).abs()
+        moved[:, :, 14, 14] = 0
+        if moved.max() < FAINT:
+            verdict.fault("skips", "a pixel of the output depends on that pixel of x alone: the network sees no shapes.")
         return
     skips = judge_skips(net, verdict)
     told = asked(net.told, x, t, c)

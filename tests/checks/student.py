@@ -11,7 +11,7 @@ from checks import lend
 from checks.truth import schedule
 from checks.verdict import Verdict
 
-SEED = 20_241_107
+SEED, MOST_STEPS = 20_241_107, 100_000
 
 
 class Answers:
@@ -58,6 +58,8 @@ class Lender:
         self.T, self.tables, self.lenient, self.blind = settings["T"], schedule(**settings), lenient, blind
 
     def __call__(self, t_s, shapes):
+        if t_s.numel() > MOST_STEPS:
+            raise ValueError(f"{t_s.numel():,} time steps at once; more than {MOST_STEPS:,} are not answered")
         t = t_s.reshape(-1).long()
         t = t.clamp(1, self.T) if self.lenient else t
         if t.numel() == 0 or t.min() < 1 or t.max() > self.T:
@@ -95,7 +97,7 @@ def stops(what, error):
     """What to say of an error of the student's code."""
     if getattr(error, "final", False):  # which speaks for itself
         return str(error)
-    where = f" ({error.where})" if getattr(error, "where", "") else ""
+    where = f" ({error.where[:300]})" if getattr(error, "where", "") else ""
     return f"{what} stops with {type(error).__name__}: {str(error)[:500]}{where}."
 
 

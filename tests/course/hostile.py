@@ -84,7 +84,7 @@ keep = []
 while True:
     keep.append(mmap.mmap(-1, 10**8))
     keep[-1].write(b"x" * 10**8)
-""", "more than 4 GB of memory|Cannot allocate|OSError"),
+""", "more than 256 MB|more than 4 GB of memory|Cannot allocate|OSError"),
     "fills shared memory": ("""
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)

@@ -79,7 +79,7 @@ with folder.working_folder() as where:
 
 
 def test_what_a_killed_grading_leaves_is_cleared_by_the_next_and_what_lives_is_not():
-    environment = {**os.environ, "PYTHONPATH": str(Path(guard.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(guard.__file__).parents[2])}
     process = subprocess.Popen([sys.executable, "-c", KILLED], env=environment, stdout=subprocess.PIPE, text=True)
     where, pid = process.stdout.readline().split()
     with folder.working_folder() as other:

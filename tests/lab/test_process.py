@@ -57,9 +57,16 @@ def walked(process, step, times, start, clip=False):
 @pytest.mark.parametrize("output", OUTPUTS)
 @pytest.mark.parametrize("step", [ddim(), ddim(0.7), posterior], ids=["ddim", "ddim with noise", "posterior"])
 def test_every_walk_ends_at_the_image_that_is_seen(output, step):
-    steps = walked(Known(output), step, timesteps(T, 6), EPS, clip=output != "flow")
+    process = Known(output)
+    steps = walked(process, step, timesteps(T, 6), EPS, clip=output != "flow")
     assert [each.t for each in steps] == [20, 17, 13, 10, 7, 3, 0]
     torch.testing.assert_close(steps[-1].x, X_0)
+    for before, after in zip(steps, steps[1:]):  # the mean of each step, and how far noise takes x from it
+        eps = (before.x - process.alpha[before.t] * X_0) / process.sigma[before.t]
+        away = after.x - process.alpha[after.t] * X_0
+        if after.t and step is not posterior and step.__closure__[0].cell_contents == 0:
+            torch.testing.assert_close(away, process.sigma[after.t] * eps)
+        assert away.abs().max() < 5 * process.sigma[after.t] + 1e-9
 
 
 def test_for_a_flow_ddim_is_eulers_step():

@@ -37,7 +37,7 @@ def epoch_by_epoch():
         with seeded("cpu", 0, "epoch", epoch):
             losses = trainer.train_epoch(batches(57, shuffle=True), bar)
         seen.append({"batches": model.seen, "losses": losses, "counted": bar.count})
-    return {"seen": seen, "state": trainer.state_dict(), "processes": accelerator.num_processes}
+    return {"seen": seen, "state": trainer.state_dict(), "processes": trainer.accelerator.num_processes}
 
 
 def one_step():
