@@ -170,27 +170,6 @@ WRONG = [
         [("self.fusion3(self.upblock1(up0, down2), temb2, cemb2)", "self.upblock1(up0, down2)")],
         "fusion block is left out",
     ),
-    (
-        "network",
-        "a pixel at a time",
-        [
-            (
-                NET[NET.index("class ConditionalUnet") :],
-                textwrap.dedent(
-                    """
-    class ConditionalUnet(nn.Module):
-        def __init__(self, in_channels, n_feat=128, n_classes=10, input_dim=(28, 28)):
-            super().__init__()
-            self.x, self.told = nn.Conv2d(in_channels, in_channels, 1), nn.Linear(1 + n_classes, in_channels)
-
-        def forward(self, x, t, c):
-            return self.x(x) + self.told(torch.cat([t.view(len(x), 1), c], 1))[:, :, None, None]
-    """
-                ),
-            )
-        ],
-        "that pixel of x alone",
-    ),
     # ---- 2.1 the schedule
     (
         "scheduler",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from checks.sections import SECTIONS
 from checks.student import Student
+from torch import nn
 from wrong_solutions import METHODS, RIGHT, WRONG, edited, unsolved
 
 NUMBER = {"network": "1", "scheduler": "2.1", "forward": "2.2", "sample": "2.3"}
@@ -73,3 +74,18 @@ def test_names_select_one_section(request):
         if file in ("test_reference", "test_proofs", "test_config") or file.removeprefix("test_") in SECTIONS:
             found = [word for word in [*SECTIONS, "config", "utils"] if word in item.nodeid.removeprefix("tests/").lower()]
             assert set(found) == {w for w in [file.removeprefix("test_")] if w in [*SECTIONS, "config"]}, item.nodeid
+
+
+def test_a_design_of_ones_own_has_to_see_shapes():
+    """What depends on x, t and c, pixel by pixel, is no denoiser of pictures."""
+
+    class ConditionalUnet(nn.Module):
+        def __init__(self, in_channels, n_feat=128, n_classes=10, input_dim=(28, 28)):
+            super().__init__()
+            self.x, self.told = nn.Conv2d(in_channels, in_channels, 1), nn.Linear(1 + n_classes, in_channels)
+
+        def forward(self, x, t, c):
+            return self.x(x) + self.told(torch.cat([t.view(len(x), 1), c], 1))[:, :, None, None]
+
+    found = SECTIONS["network"].examine(Student(ConditionalUnet))
+    assert "that pixel of x alone" in found.faults["skips"][0].says
