@@ -41,6 +41,20 @@ while True:
     try: os.fork()
     except OSError: pass
 """, "takes too long|memory|processes"),
+    "forks in a chain": ("""
+import os
+while True:
+    if os.fork(): os._exit(0)
+""", "ended the process|takes too long"),
+    "maps what it does not touch": ("""
+import mmap, os
+keep = []
+while True:
+    number = os.memfd_create("m")
+    os.write(number, b"x" * 6 * 10**7)
+    keep.append(mmap.mmap(number, 6 * 10**7))
+    os.close(number)
+""", "more than 256 MB|Cannot allocate|MemoryError"),
     "fills memory": ("""
 import os
 for _ in range(4): os.fork()

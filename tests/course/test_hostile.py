@@ -24,6 +24,7 @@ from wrong_solutions import NET, PROCESS
 from course.grading import grading, guard
 from course.handout.handout import ROOT
 from course.report.record import from_json, to_json
+from course.sandbox.folder import USERS
 from course.sandbox.isolation import WALLS, best_wall
 from course.sandbox.messages import Lost
 from course.sandbox.sandbox import Sandbox
@@ -280,6 +281,9 @@ def test_behind_the_other_walls(tmp_path, user, wall, name):
     record = behind(wall, user, submission(tmp_path / "it", {"DDPM.py": in_scheduler(code)}))
     found = {each.key: each.points for each in record.sections if each.key in ("scheduler", "forward")}
     assert found == {"scheduler": 0, "forward": 6} and re.search(words, words_of(record)) and record.seconds < LIMIT, record
+    if user == "root":
+        left = [process for process in psutil.process_iter(["uids"]) if process.info["uids"] and process.info["uids"].real in USERS]
+        assert not left and not any(line.split()[7].isdigit() and int(line.split()[7]) in USERS for line in open("/proc/sysvipc/shm"))
 
 
 @NIGHTLY
