@@ -32,6 +32,7 @@ def found(tmp_path, monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_a_grading_that_ends_or_hangs_has_a_record_and_the_others_have_theirs(found):
     says = {"a": "", "ends": "dies", "b": "shifted", "hangs": "hangs", "c": "", "full": "fills memory", "broken": "broken"}
     start = time.monotonic()
