@@ -45,7 +45,7 @@ while True:
 import os
 while True:
     if os.fork(): os._exit(0)
-""", "ended the process|takes too long"),
+""", "ended the process|takes too long|BlockingIOError"),
     "maps what it does not touch": ("""
 import mmap, os
 keep = []
