@@ -37,6 +37,7 @@ class DMConfig:
     precision: str = "auto"                # "auto": what the hardware is built for; or "float32", "bfloat16", "float16"
     seed: int = 0                          # of the initial weights and everything drawn in training
     schedule: str = "linear"               # of the variances; or "cosine", by lab.diffusion.schedules, which needs T alone
+    process: str = "ddpm"                  # what is trained; or "flow", explorations/FM.py's, for which betas mean nothing
 
     def __post_init__(self):
         self.input_dim = self._pair("input_dim")
@@ -61,6 +62,7 @@ class DMConfig:
         self._word("precision", "auto", "float32", "bfloat16", "float16")
         self._integer("seed", 0, 2**63 - 1)
         self._word("schedule", "linear", "cosine")
+        self._word("process", "ddpm", "flow")
         if self.schedule == "linear":
             self._check_end()
 

@@ -95,9 +95,13 @@ def check(section):
 
 
 @in_one_line
-def check_forward(dataloader, dmconfig, device):
-    """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights."""
-    model, dmconfig = _new_model(dmconfig, device), DMConfig.of(dmconfig)
+def check_forward(dataloader, dmconfig, device, model_class=None):
+    """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights.
+
+    model_class: what is trained, by default ConditionalDDPM.
+    """
+    model = _new_model(dmconfig, device, model_class)
+    dmconfig = dataclasses.replace(DMConfig.of(dmconfig), process=_process(model))
     trainer = Trainer(model, dataclasses.replace(dmconfig, epochs=1), len(dataloader), device)
     with seeded(device, dmconfig.seed, "epoch", 1), display.Reporter().bar(len(dataloader.dataset), " images", "train") as bar:
         losses = trainer.train_epoch(placed(dataloader, device), bar)
@@ -117,13 +121,13 @@ def check_sample(model, dmconfig, device):
 
 
 @in_one_line
-def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
+def solver(dmconfig, exp_name, train_loader, test_loader, resume=True, model_class=None):
     """Train in full and keep the result in ./save/<exp_name>; an experiment that was interrupted goes on where it stopped.
 
     There: best_checkpoint.pth (the lowest test loss), last_checkpoint.pth, log.csv, loss_curve.png, and
     images/generate_epoch_<k>.png, drawn in a few steps of DDIM. A finished experiment prints its history and returns.
-    Returns the history, a dict an epoch. Raises ValueError where the experiment was trained with other settings, and,
-    with resume=False, where it exists at all.
+    model_class: what is trained, by default ConditionalDDPM. Returns the history, a dict an epoch. Raises ValueError where the
+    experiment was trained with other settings, and, with resume=False, where it exists at all.
     """
     if Path(exp_name).name != exp_name or exp_name in ("", ".", ".."):
         raise ValueError(f"exp_name = {exp_name!r}; allowed is the name of a folder in ./save")
@@ -131,7 +135,8 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True):
     if not resume and (folder / "last_checkpoint.pth").exists():
         raise ValueError(f"{folder} holds an experiment already; take another exp_name, delete it, or let it go on with resume=True")
     device = best_device()
-    model, dmconfig = _new_model(dmconfig, device), DMConfig.of(dmconfig)
+    model = _new_model(dmconfig, device, model_class)
+    dmconfig = dataclasses.replace(DMConfig.of(dmconfig), process=_process(model))
 
     def picture(model):
         steps = min(EPOCH_STEPS, dmconfig.T)
@@ -164,33 +169,46 @@ def _told(error, line=None):
 
 
 @in_one_line
-def sample_images(config, checkpoint_path):
+def sample_images(config, checkpoint_path, model_class=None):
     """The picture of `check_sample` from a checkpoint, by all T steps: an (H, W, 3) float array in [0, 1]."""
-    return display.grid(_sample_classes(load_model(checkpoint_path), DMConfig.of(config)), columns=10)
+    return display.grid(_sample_classes(load_model(checkpoint_path, model_class=model_class), DMConfig.of(config)), columns=10)
 
 
-def load_model(checkpoint_path=None, device=None):
+def load_model(checkpoint_path=None, device=None, model_class=None):
     """A ConditionalDDPM in eval mode from a checkpoint; without a path, with the weights that ship with the project.
 
     checkpoint_path: a .pth of `solver`, or one of the .safetensors that ship. device: where the model goes, by default the
-    fastest there is. Raises lab.training.checkpoint.CheckpointError for a file that is no checkpoint of this course.
+    fastest there is. model_class: what was trained, by default ConditionalDDPM. Raises lab.training.checkpoint.CheckpointError
+    for a file that is no checkpoint of this course, or one of another process than the class's.
     """
-    from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
-
-    device = device or best_device()
+    model_class, device = model_class or _ddpm(), device or best_device()
     path = Path(checkpoint_path or pretrained.DIGITS)
     state = (pretrained if path.suffix == ".safetensors" else checkpoint).load(path, device)
-    settings = state.get("dmconfig", {})  # the judge's weights have none, and do not fit
-    model = ConditionalDDPM(DMConfig.from_dict(settings)).to(device, memory_format=torch.channels_last)
+    dmconfig = DMConfig.from_dict(state.get("dmconfig", {}))  # the judge's weights have none, and do not fit
+    if dmconfig.process != _process(model_class):
+        raise checkpoint.CheckpointError(
+            f"{path} holds weights of the process {dmconfig.process!r}, and {model_class.__name__} is {_process(model_class)!r}; "
+            "name its class, as in load_model(path, model_class=ConditionalFM)"
+        )
+    model = model_class(dmconfig).to(device, memory_format=torch.channels_last)
     checkpoint.fill(model, state["model_state_dict"], path)
     return model.eval()
 
 
-def _new_model(dmconfig, device):
-    """A model of dmconfig, handed as it is: a class of an earlier edition knows the config of that edition."""
-    from DDPM import ConditionalDDPM
+def _ddpm():
+    from DDPM import ConditionalDDPM  # here, as a DDPM.py may begin with `from utils import *`
 
-    return initialised(ConditionalDDPM, dmconfig, device)
+    return ConditionalDDPM
+
+
+def _process(model):
+    """DMConfig.process of what a model or its class trains."""
+    return "flow" if getattr(model, "output", "eps") == "flow" else "ddpm"
+
+
+def _new_model(dmconfig, device, model_class=None):
+    """A model of dmconfig, handed as it is: a class of an earlier edition knows the config of that edition."""
+    return initialised(model_class or _ddpm(), dmconfig, device)
 
 
 def _ten_of_each(dmconfig):

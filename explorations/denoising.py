@@ -24,7 +24,7 @@ class Size(NamedTuple):
     """How large a training is."""
 
     features: int
-    batch: int   # images a step
+    batch: int  # images a step
     images: int  # an epoch
     shown: list  # epochs after which samples are shown, the last of them the end
 

@@ -6,10 +6,10 @@ from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 BOX, SIZE = 20, 28  # MNIST: the digit fits a box of 20x20 pixels, its centre of mass is the centre of 28x28
-PEN = 2.5           # pixels: a thinner line would fade as it shrinks
-CANVAS = 200        # pixels of the longer side of a drawing given as strokes
+PEN = 2.5  # pixels: a thinner line would fade as it shrinks
+CANVAS = 200  # pixels of the longer side of a drawing given as strokes
 SEVEN = [[(0, 0), (1, 0), (0.35, 1.8)], [(0.25, 0.9), (0.95, 0.9)]]  # strokes of points (x, y)
-INK = 0.25          # of the darkest: what counts as drawn, beside the grain of a photograph or of JPEG
+INK = 0.25  # of the darkest: what counts as drawn, beside the grain of a photograph or of JPEG
 
 
 def digit(picture):

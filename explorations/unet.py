@@ -7,9 +7,11 @@ from torch import nn
 from DDPM import ConditionalDDPM
 from ResUNet import ConditionalUnet, EmbedBlock
 
+BLOCKS = ("init_conv", "downblock1", "downblock2", "to_vec", "upblock0", "upblock1", "upblock2", "outblock")  # of the course's
 
-class DenoisingUnet(ConditionalUnet):
-    """The course's U-Net without its fusion: time and class reach two places only, the bottleneck and the first up block.
+
+class DenoisingUnet(nn.Module):
+    """The blocks of the course's U-Net without its fusion: time and class reach two places only, the bottleneck and the first up block.
 
     There the features are scaled by the class and shifted by the time, scale(c) * features + shift(t), each of them a two-layer block:
     FiLM, Perez et al. 2017, arXiv:1709.07871. timed: whether it is told the time. n_classes: length of the condition, 0: not told.
@@ -23,12 +25,10 @@ class DenoisingUnet(ConditionalUnet):
             raise ValueError(f"in_channels = {in_channels!r}, n_classes = {n_classes!r}; allowed are at least 1 and at least 0")
         if any(size < 4 or size % 4 for size in input_dim):
             raise ValueError(f"input_dim = {input_dim!r}; allowed are multiples of 4: the network halves each side twice")
-        super().__init__(in_channels, n_feat, max(n_classes, 1), input_dim)
-        for number in (1, 2):  # what the course's forward uses beside these blocks
-            delattr(self, f"timeembed{number}")
-            delattr(self, f"conditionembed{number}")
-        for number in (1, 2, 3, 4):
-            delattr(self, f"fusion{number}")
+        super().__init__()
+        course = ConditionalUnet(in_channels, n_feat, max(n_classes, 1), input_dim)
+        for block in BLOCKS:
+            setattr(self, block, getattr(course, block))
         widths = (2 * n_feat, n_feat)  # of the bottleneck and of the first up block
         self.shifts = nn.ModuleList(EmbedBlock(1, width) for width in widths if timed)
         self.scales = nn.ModuleList(EmbedBlock(n_classes, width) for width in widths if n_classes)
@@ -42,14 +42,14 @@ class DenoisingUnet(ConditionalUnet):
         for name, value, blocks in (("time t", t, self.shifts), ("condition c", c, self.scales)):
             if blocks and value is None:
                 raise ValueError(f"this network is told the {name}; received is None")
-        down0 = self.init_conv(x)                                       # (B, n_feat, 28, 28)
-        down1 = self.downblock1(down0)                                  # (B, n_feat, 14, 14)
-        down2 = self.downblock2(down1)                                  # (B, 2 n_feat, 7, 7)
-        vector = self.to_vec(down2)                                     # (B, 2 n_feat, 1, 1)
-        up0 = self._tell(self.upblock0(vector), 0, t, c)                # (B, 2 n_feat, 7, 7)
-        up1 = self._tell(self.upblock1(up0, down2), 1, t, c)            # (B, n_feat, 14, 14)
-        up2 = self.upblock2(up1, down1)                                 # (B, n_feat, 28, 28)
-        return self.outblock(torch.cat([up2, down0], dim=1))            # (B, C, 28, 28)
+        down0 = self.init_conv(x)  # (B, n_feat, 28, 28)
+        down1 = self.downblock1(down0)  # (B, n_feat, 14, 14)
+        down2 = self.downblock2(down1)  # (B, 2 n_feat, 7, 7)
+        vector = self.to_vec(down2)  # (B, 2 n_feat, 1, 1)
+        up0 = self._tell(self.upblock0(vector), 0, t, c)  # (B, 2 n_feat, 7, 7)
+        up1 = self._tell(self.upblock1(up0, down2), 1, t, c)  # (B, n_feat, 14, 14)
+        up2 = self.upblock2(up1, down1)  # (B, n_feat, 28, 28)
+        return self.outblock(torch.cat([up2, down0], dim=1))  # (B, C, 28, 28)
 
     def _tell(self, features, place, t, c):
         """Features (B, F, H, W) scaled by the class and shifted by the time."""

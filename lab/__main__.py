@@ -1,4 +1,4 @@
-"""The command line of the engine: python -m lab train | sample | write | evaluate | bench | judge | embeddings | average | ship."""
+"""The command line of the engine: python -m lab train | sample | write | evaluate | bench | judge | average | ship."""
 
 import argparse
 import dataclasses
@@ -54,23 +54,6 @@ def write(arguments):
     display.save_picture(display.grid(images.cpu(), columns), out)
 
 
-def embeddings(arguments):
-    """Train the network with its embedding blocks trained and frozen, and print the test losses of both."""
-    from DDPM import ConditionalDDPM
-    from lab.speed import bench
-    from ResUNet import ConditionalUnet
-
-    def frozen(dmconfig):
-        model = ConditionalDDPM(dmconfig)
-        model.network = ConditionalUnet(dmconfig.num_channels, dmconfig.num_feat, dmconfig.num_classes, freeze_embeddings=True)
-        return model
-
-    dmconfig = DMConfig(num_feat=arguments.num_feat, epochs=arguments.epochs, batch_size=arguments.batch_size)
-    makers = {"trained": ConditionalDDPM, "frozen": frozen}
-    loaders = _loaders(dmconfig.batch_size, arguments.images)
-    print(bench.losses_table(bench.compare(makers, dmconfig, *loaders, arguments.seeds, best_device())))
-
-
 def evaluate(arguments):
     """Judge a model's digits for each guidance weight, method and number of steps; a table, and a figure against the weight."""
     from lab import quality  # here, as scikit-learn takes a second
@@ -79,7 +62,7 @@ def evaluate(arguments):
     out = display.writable(arguments.out)
     grid = arguments.omega, arguments.method, arguments.steps, arguments.seeds
     rows = quality.sweep(model, *grid, arguments.samples, out.with_suffix(".csv"), reporter)
-    display.quality_figure(rows).savefig(out, dpi=150)
+    quality.figure(rows).savefig(out, dpi=150)
 
 
 def benchmark(arguments):
@@ -97,7 +80,7 @@ def benchmark(arguments):
         rows.append(row)
         checkpoint.write_text(out.with_suffix(".md"), f"{head}\n\n{bench.table(rows)}\n")
         reporter.line(bench.table([row]))
-    display.bench_figure(rows).savefig(out, dpi=150)
+    bench.figure(rows).savefig(out, dpi=150)
     if sys.platform == "linux":
         reporter.line(f"peak memory of training on a CPU: {bench.peak_memory(root) / 1e9:.2f} GB")
 
@@ -239,14 +222,6 @@ def parser():
     command.add_argument("--epochs", type=int, default=6)
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=judge)
-
-    command = commands.add_parser("embeddings", help="compare trained with frozen embedding blocks", description=embeddings.__doc__)
-    command.add_argument("--images", type=int, help="train and test on the first so many images (default: all)")
-    command.add_argument("--seeds", type=int, default=3)
-    command.add_argument("--num-feat", type=int, default=64)
-    command.add_argument("--epochs", type=int, default=1)
-    command.add_argument("--batch-size", type=int, default=256)
-    command.set_defaults(run=embeddings)
 
     command = commands.add_parser("average", help="say what averaging the weights gained", description=average.__doc__)
     command.add_argument("checkpoint", help="a last_checkpoint.pth")

@@ -3,6 +3,7 @@
 from numbers import Integral
 
 import torch
+import torch.nn.functional as F
 
 from config import is_finite
 
@@ -25,6 +26,41 @@ def number(name, value, example):
 def is_whole(tensor):
     """Whether a tensor is of a type for whole numbers, as labels and time steps are."""
     return torch.is_tensor(tensor) and not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
+
+
+def one_hot(conditions, num_classes, batch, device):
+    """Labels (B,) or one-hot rows (B, num_classes) as float rows on `device`. batch: the B that the images have, None for any.
+
+    Raises ValueError for other shapes, types, labels and rows, and for another B.
+    """
+    K = num_classes
+    if not torch.is_tensor(conditions):
+        raise ValueError(f"conditions are {type(conditions).__name__}; allowed is a tensor of labels (B,) or rows (B, {K})")
+    if conditions.ndim == 1 and is_whole(conditions):
+        if conditions.numel() and (conditions.min() < 0 or conditions.max() >= K):
+            raise ValueError(f"labels {int(conditions.min())} to {int(conditions.max())}; allowed is 0 to {K - 1}")
+        rows = F.one_hot(conditions.long(), K)
+    elif conditions.ndim == 2 and conditions.shape[1] == K:
+        rows = conditions
+        if not ((rows == 0) | (rows == 1)).all() or not (rows.sum(1) == 1).all():
+            raise ValueError("one-hot rows hold one 1 each and 0 elsewhere; these do not")
+    else:
+        raise ValueError(
+            f"conditions are {conditions.dtype} of shape {tuple(conditions.shape)}; "
+            f"allowed are whole numbers (B,) from 0 to {K - 1}, or one-hot rows (B, {K})"
+        )
+    if len(rows) == 0 or batch not in (None, len(rows)):
+        raise ValueError(f"{len(rows)} conditions; allowed is one for each of {batch or 'one or more'} images")
+    return rows.to(device, torch.float32)
+
+
+def check_images(images, dmconfig):
+    """Raises ValueError unless `images` are floats of the shape (B, C, H, W) that dmconfig names."""
+    wanted = (dmconfig.num_channels, *dmconfig.input_dim)
+    if not torch.is_tensor(images) or not images.is_floating_point():
+        raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
+    if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
+        raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (B, {', '.join(map(str, wanted))})")
 
 
 def finite(images):

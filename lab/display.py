@@ -106,51 +106,6 @@ def epoch_curve(history, title):
     return figure
 
 
-def bench_figure(rows):
-    """A figure of how much faster each way is than the plain one; rows: as lab.speed.bench gives them."""
-    figure, axis = plt.subplots(figsize=(8, 0.35 * sum(len(row.seconds) for row in rows) + 1.2), layout="constrained")
-    places, names = [], []
-    for row in rows:
-        base = np.median(row.seconds["plain"])
-        for way, seconds in row.seconds.items():
-            place = len(places) + rows.index(row)  # a gap between the comparisons
-            ratios = base / np.asarray(seconds)
-            axis.barh(place, np.median(ratios), color={"ours": "tab:blue", "plain": "lightgray"}.get(way, "tab:orange"))
-            axis.plot([ratios.min(), ratios.max()], [place, place], color="black", lw=1.5)
-            axis.text(1.05 * ratios.max(), place, f"{np.median(ratios):.3g} ×", va="center")
-            places.append(place)
-            names.append(f"{row.what}: {way}")
-    axis.set_yticks(places, names)
-    axis.invert_yaxis()
-    axis.set(xscale="log", xlabel="times as fast as the plain way (bar: median, line: range)", title="Speed beside the plain way")
-    axis.margins(x=0.15)
-    return figure
-
-
-def quality_figure(rows):
-    """A figure of accuracy, Fréchet distance, precision and recall against the guidance weight; rows: as lab.quality.sweep gives them."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
-    lines = sorted({(row["method"], row["steps"]) for row in rows})
-    panels = (("accuracy",), ("frechet",), ("precision", "recall"))
-    titles = ("Read as the digit asked for", "Fréchet distance to real digits", "Precision (solid) and recall (dashed)")
-    units = ("part of the digits", "distance in the judge's features", "part of the digits")
-    for axis, names, title, unit in zip(axes, panels, titles, units):
-        for color, (method, steps) in enumerate(lines):
-            chosen = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
-            omegas = sorted({row["omega"] for row in chosen})
-            for name, style in zip(names, ("o-", "s--")):
-                values = [[row[name] for row in chosen if row["omega"] == omega] for omega in omegas]
-                label = f"{method}, {steps} steps" if style == "o-" else None
-                axis.plot(omegas, [np.median(part) for part in values], style, color=f"C{color}", ms=4, label=label)
-        axis.set(title=title, xlabel="guidance weight ω", ylabel=unit)
-        axis.grid(alpha=0.3)
-    axes[1].axhline(rows[0]["frechet_floor"], color="gray", ls=":", label="floor: real digits")
-    axes[1].set_ylim(bottom=0)
-    axes[1].legend()
-    figure.suptitle(f"{rows[0]['samples']:,} digits a point, beside MNIST's 10,000 test digits")
-    return figure
-
-
 def cell(values, form):
     """The median of values and their range, each in the format `form`; one number where they do not differ."""
     low, middle, high = (form.format(value) for value in (min(values), median(values), max(values)))

@@ -21,9 +21,21 @@ from DDPM import ConditionalDDPM
 matplotlib.use("Agg")
 
 COURSE = [  # the course's fifteen, in this order; notebooks and graders name them and hand them over by position
-    ("input_dim", (28, 28)), ("num_channels", 1), ("condition_mask_value", -1), ("num_classes", 10), ("T", 400), ("beta_1", 1e-4),
-    ("beta_T", 2e-2), ("mask_p", 0.1), ("num_feat", 64), ("omega", 2.0), ("batch_size", 256), ("epochs", 10), ("learning_rate", 1e-4),
-    ("multi_lr_milestones", [20]), ("multi_lr_gamma", 0.1),
+    ("input_dim", (28, 28)),
+    ("num_channels", 1),
+    ("condition_mask_value", -1),
+    ("num_classes", 10),
+    ("T", 400),
+    ("beta_1", 1e-4),
+    ("beta_T", 2e-2),
+    ("mask_p", 0.1),
+    ("num_feat", 64),
+    ("omega", 2.0),
+    ("batch_size", 256),
+    ("epochs", 10),
+    ("learning_rate", 1e-4),
+    ("multi_lr_milestones", [20]),
+    ("multi_lr_gamma", 0.1),
 ]
 BAD = [  # one value for each rule
     ("input_dim", 28), ("input_dim", (28, 30)), ("input_dim", (28.0, 28)), ("input_dim", (1028, 28)),
@@ -33,7 +45,7 @@ BAD = [  # one value for each rule
     ("batch_size", 10**7), ("epochs", 10**49), ("learning_rate", 1e300), ("learning_rate", 0), ("learning_rate", 10**400),
     ("multi_lr_milestones", 20), ("multi_lr_milestones", [0]), ("multi_lr_milestones", [20, 10]), ("multi_lr_milestones", [10**7]),
     ("multi_lr_gamma", 1.1), ("lr_cycle", 0.5), ("lr_cycle", 1e4), ("ema_decay", 1), ("precision", "half"), ("precision", ["auto"]),
-    ("seed", 2**63), ("schedule", "Cosine"),
+    ("seed", 2**63), ("schedule", "Cosine"), ("process", "fm"),
 ]  # fmt: skip
 
 
@@ -69,7 +81,7 @@ def test_the_ends_of_what_is_allowed_are_allowed():
         "T": [1, 3000], "beta_1": [1e-12, 2e-2], "beta_T": [1e-4], "mask_p": [0, 1], "num_feat": [8, 4096], "omega": [-100, 100],
         "batch_size": [1, 10**6], "epochs": [1, 10**6], "learning_rate": [1e-12, 10], "multi_lr_milestones": [[], [3, 3, 10**6]],
         "multi_lr_gamma": [1e-12, 1], "lr_cycle": [0, 1, 1000], "ema_decay": [0], "seed": [0, 2**63 - 1],
-        "precision": ["auto", "float32", "bfloat16", "float16"], "schedule": ["linear", "cosine"],
+        "precision": ["auto", "float32", "bfloat16", "float16"], "schedule": ["linear", "cosine"], "process": ["ddpm", "flow"],
     }.items():  # fmt: skip
         for value in values:
             assert getattr(DMConfig(**{name: value}), name) == value, name
@@ -78,17 +90,30 @@ def test_the_ends_of_what_is_allowed_are_allowed():
 def test_a_schedule_that_leaves_nothing_of_an_image_is_refused():
     """In float32 alpha_bar_T is 0 there; the schedules of the course are far from it, and the cosine one has no betas to refuse."""
     for settings in (dict(T=1000, beta_T=0.2), dict(T=400, beta_T=0.5), dict(T=13, beta_1=0.999, beta_T=0.999), dict(T=100_000)):
-        with pytest.raises(ValueError, match=rf"T = {settings['T']} with beta_1 .* gives alpha_bar_T = 10\^-\d+; allowed is 1e-37 and above"):
+        with pytest.raises(
+            ValueError, match=rf"T = {settings['T']} with beta_1 .* gives alpha_bar_T = 10\^-\d+; allowed is 1e-37 and above"
+        ):
             DMConfig(**settings)
-    assert DMConfig(T=200, beta_1=1e-3, beta_T=0.2) and DMConfig(T=50, beta_1=2e-3, beta_T=0.4) and DMConfig(T=12, beta_1=0.999, beta_T=0.999)
+    assert (
+        DMConfig(T=200, beta_1=1e-3, beta_T=0.2) and DMConfig(T=50, beta_1=2e-3, beta_T=0.4) and DMConfig(T=12, beta_1=0.999, beta_T=0.999)
+    )
     assert DMConfig(T=1000, beta_T=0.2, schedule="cosine")
 
 
 def test_numbers_of_numpy_become_plain():
     config = DMConfig(
-        input_dim=(np.int64(32), np.int32(32)), T=np.int64(50), num_feat=np.uint8(8), seed=np.int16(3), beta_1=np.float32(1e-3),
-        beta_T=np.float64(0.1), omega=np.float32(1.5), mask_p=np.float16(0.5), multi_lr_milestones=[np.int64(3)],
-        learning_rate=Fraction(1, 8), multi_lr_gamma=1, precision=np.str_("float32"),
+        input_dim=(np.int64(32), np.int32(32)),
+        T=np.int64(50),
+        num_feat=np.uint8(8),
+        seed=np.int16(3),
+        beta_1=np.float32(1e-3),
+        beta_T=np.float64(0.1),
+        omega=np.float32(1.5),
+        mask_p=np.float16(0.5),
+        multi_lr_milestones=[np.int64(3)],
+        learning_rate=Fraction(1, 8),
+        multi_lr_gamma=1,
+        precision=np.str_("float32"),
     )
     plain = {int, float, str, tuple, list}
     for f in dataclasses.fields(config):
@@ -111,12 +136,13 @@ def test_dict_and_back_through_json():
     assert config.multi_lr_milestones == [3, 5] and config.input_dim == (32, 64)  # the dict is a copy
 
 
-def test_a_dict_of_before_there_were_schedules_is_linear():
-    """As a checkpoint of an earlier edition holds one: the field comes last and has the course's schedule as its default."""
-    settings = DMConfig(schedule="cosine").to_dict()
-    assert list(settings)[-1] == "schedule" and DMConfig.from_dict(settings).schedule == "cosine"
-    del settings["schedule"]
-    assert DMConfig.from_dict(settings).schedule == DMConfig().schedule == "linear"
+@pytest.mark.parametrize("name, value, before", [("schedule", "cosine", "linear"), ("process", "flow", "ddpm")])
+def test_a_dict_of_before_there_was_a_choice_has_what_there_was(name, value, before):
+    """As a checkpoint of an earlier edition holds one: younger fields come last, and their default is what that edition did."""
+    settings = DMConfig(**{name: value}).to_dict()
+    assert name in list(settings)[-2:] and getattr(DMConfig.from_dict(settings), name) == value
+    del settings[name]
+    assert getattr(DMConfig.from_dict(settings), name) == getattr(DMConfig(), name) == before
 
 
 def test_default_lists_are_not_shared():
@@ -169,7 +195,9 @@ class modelconfig:
     input_dim, num_channels, num_classes, T, num_feat, batch_size, epochs = 28, 1, 10, 3, 8, 16, 1
 
 
-@pytest.mark.parametrize("config", [Config2024(), Config2025(), modelconfig(), modelconfig], ids=["2024", "2025", "2026", "2026, the class"])
+@pytest.mark.parametrize(
+    "config", [Config2024(), Config2025(), modelconfig(), modelconfig], ids=["2024", "2025", "2026", "2026, the class"]
+)
 def test_an_older_config_is_taken(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(utils, "best_device", lambda: torch.device("cpu"))

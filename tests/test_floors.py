@@ -10,7 +10,15 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [("config",), ("ResUNet", "lab"), ("DDPM",), ("utils",), ("course", "explorations")]
 BESIDE = {("ResUNet", "lab"), ("lab", "ResUNet"), ("course", "explorations"), ("explorations", "course")}
 DOORS = {"lab/__main__.py", "course/__main__.py"}  # the command lines may import from every floor, and nothing imports them
-ROOMS = [("check",), ("speed",), ("diffusion",), ("editing", "display", "writing", "samplers"), ("training",), ("quality",), ("speed.bench",)]
+ROOMS = [
+    ("check",),
+    ("speed",),
+    ("diffusion",),
+    ("editing", "display", "writing", "samplers"),
+    ("training",),
+    ("quality",),
+    ("speed.bench",),
+]
 OURS = {name for floor in FLOORS for name in floor}
 EXPLORED = {path.stem for path in (ROOT / "explorations").glob("*.py")}
 FILES = [*ROOT.glob("*.py"), *(path for name in ("lab", "course", "explorations") for path in (ROOT / name).rglob("*.py"))]
@@ -47,7 +55,9 @@ def test_an_import_goes_down(path):
             assert floor(top) <= floor(own) and (own, top) not in BESIDE, f"{inside} imports {name}, which stands above or beside it"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "lab"], ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.relative_to(ROOT).parts[0] == "lab"], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_in_lab_a_room_knows_only_those_below(path):
     name = path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
     own = room(name)

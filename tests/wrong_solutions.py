@@ -556,7 +556,18 @@ RIGHT = [
     ),
     ("network", "time and condition change places", [("self.downblock1(down0), temb2, cemb2)", "self.downblock1(down0), cemb2, temb2)")]),
     ("network", "skip first", [("torch.cat([up2, down0], dim=1)", "torch.cat([down0, up2], dim=1)")]),
-    ("network", "frozen embeddings", [("freeze_embeddings=False", "freeze_embeddings=True")]),
+    (
+        "network",
+        "frozen embeddings",
+        [
+            (
+                "self.fusion4 = FusionBlock(3 * n_feat, n_feat)",
+                """self.fusion4 = FusionBlock(3 * n_feat, n_feat)
+        for block in (self.timeembed1, self.timeembed2, self.conditionembed1, self.conditionembed2):
+            block.requires_grad_(False)""",
+            )
+        ],
+    ),
     ("network", "another network altogether", [(NET[NET.index("class ConditionalUnet") :], textwrap.dedent(OTHER_NETWORK))]),
     (
         "scheduler",
@@ -712,9 +723,9 @@ RIGHT = [
     (
         "sample",
         "labels only",
-        [("c = self._one_hot(conditions, None, device)", "c = F.one_hot(conditions, self.dmconfig.num_classes).float()")],
+        [("c = one_hot(conditions, self.dmconfig.num_classes, None, device)", "c = F.one_hot(conditions, self.dmconfig.num_classes).float()")],
     ),
-    ("sample", "one-hot rows only", [("c = self._one_hot(conditions, None, device)", "c = conditions.float()")]),
+    ("sample", "one-hot rows only", [("c = one_hot(conditions, self.dmconfig.num_classes, None, device)", "c = conditions.float()")]),
     (
         "sample",
         "time as (t - 1) / (T - 1) in both",

@@ -21,9 +21,9 @@ from course.report.writers import points
 from lab.training.checkpoint import write_rows, write_text
 
 GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, beside the submission
-RECORDS = "records"                        # in the report; also the mark of a report that a class's grading wrote
+RECORDS = "records"  # in the report; also the mark of a report that a class's grading wrote
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
-LARGE = 256 << 20                          # bytes; of a larger file only size and time of change are looked at
+LARGE = 256 << 20  # bytes; of a larger file only size and time of change are looked at
 
 
 class ClassError(Exception):

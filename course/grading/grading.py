@@ -20,9 +20,9 @@ from course.sandbox.messages import Lost
 from course.sandbox.sandbox import Sandbox
 
 LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module, for one child …
-QUIET_SECONDS = 6                    # … in which it may say nothing, when it is not the network that computes
-END_SECONDS, LEAST_SECONDS = 2, 10   # to end the sandbox and lay out what a person marks; for it however long the files took
-MOST_SAID = 3                        # messages of a property
+QUIET_SECONDS = 6  # … in which it may say nothing, when it is not the network that computes
+END_SECONDS, LEAST_SECONDS = 2, 10  # to end the sandbox and lay out what a person marks; for it however long the files took
+MOST_SAID = 3  # messages of a property
 
 
 class Loaded:

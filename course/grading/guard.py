@@ -13,9 +13,9 @@ from multiprocessing import connection
 from course.report.record import Record, Section, from_json, to_json
 from course.sandbox import folder
 
-SECONDS = 150           # by the wall clock: course.grading.grading's own limit is 60, 120 where the machine is busy
-MEMORY = 6 * 2**30      # bytes of heap that a grading itself may take (RLIMIT_DATA); a right submission's takes 1 GB
-END_SECONDS = 15        # for a grading that is told to end
+SECONDS = 150  # by the wall clock: course.grading.grading's own limit is 60, 120 where the machine is busy
+MEMORY = 6 * 2**30  # bytes of heap that a grading itself may take (RLIMIT_DATA); a right submission's takes 1 GB
+END_SECONDS = 15  # for a grading that is told to end
 LOOK = "Look at the file itself: the grading was stopped before it was laid out here."
 
 

@@ -4,7 +4,7 @@ import ast
 import warnings
 
 MOST = 200_000  # characters that are parsed in all: a second or two, whatever they are
-LONGEST = 60    # characters of a name
+LONGEST = 60  # characters of a name
 
 
 def imported(paths):

@@ -23,12 +23,12 @@ PARTS = {
     "end": (set(), "hand in"),
 }
 MAX_BYTES = 20_000_000  # of the file
-MAX_PIECES = 60         # of a part
-MAX_OUTPUTS = 500       # of a cell
-MAX_CELLS = 20          # that are searched for the names of runs
+MAX_PIECES = 60  # of a part
+MAX_OUTPUTS = 500  # of a cell
+MAX_CELLS = 20  # that are searched for the names of runs
 MAX_CHARACTERS = {"text": 20_000, "code": 10_000, "output": 4_000}
-MAX_PICTURE = 2_000_000 # bytes of a picture …
-MAX_SIDE = 4_000        # … and its pixels a side
+MAX_PICTURE = 2_000_000  # bytes of a picture …
+MAX_SIDE = 4_000  # … and its pixels a side
 PICTURES = {"image/png": "png", "image/jpeg": "jpeg"}
 RUNS = ({"digits", "digits_small"}, set())  # names of the course's own runs, as of `runs`
 

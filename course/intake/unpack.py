@@ -17,9 +17,9 @@ from course.report.safe import plain
 
 SKIPPED = ("__MACOSX", "__pycache__", "site-packages", "node_modules")
 MOST_FILES, MOST_ZIPS = 5000, 10  # that are looked at; the submission itself counts
-MOST_BYTES = 500 * 2**20          # that are read in all, inner zips included
-DEEPEST, LONGEST = 40, 500        # folders above a file; bytes of its path
-LONGEST_LIST = 8 * 2**20          # bytes of a zip's list of files
+MOST_BYTES = 500 * 2**20  # that are read in all, inner zips included
+DEEPEST, LONGEST = 40, 500  # folders above a file; bytes of its path
+LONGEST_LIST = 8 * 2**20  # bytes of a zip's list of files
 MOST_NOTES = 20
 
 

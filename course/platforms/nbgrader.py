@@ -10,13 +10,13 @@ from course.handout.handout import NOTEBOOK, ROOT, HandoutError, handout
 ASSIGNMENT = Path(NOTEBOOK).stem
 SECTIONS = ("network", "scheduler", "forward", "sample")  # nbgrader's ids of the checks, and what pytest calls them
 # nbgrader takes this out of what students receive. Without it a check gives its points to whatever runs.
-CHECK = '''
+CHECK = """
 ### BEGIN HIDDEN TESTS
 import subprocess
 import sys
 said = subprocess.run([sys.executable, "-m", "pytest", "-q", "--color=no", "tests/test_{section}.py"], capture_output=True, text=True)
 assert said.returncode == 0, said.stdout
-### END HIDDEN TESTS'''
+### END HIDDEN TESTS"""
 
 
 def course(out):

@@ -15,8 +15,8 @@ from course.report.writers import points
 
 FOLDER = "students"  # of the pages that the lecturer's page links to
 COLOR = "tab:blue"
-WIDTH = 9.0          # inches
-DRAWN = 20           # misconceptions; the table names all
+WIDTH = 9.0  # inches
+DRAWN = 20  # misconceptions; the table names all
 
 # Everything is escaped: names, messages and notebooks come from students.
 TEMPLATES = jinja2.Environment(

@@ -88,9 +88,17 @@ class ConditionalProcess(Process):
         self.network, config = model.network, DMConfig.of(model.dmconfig)
         self.T, self.shape, self.range = config.T, (config.num_channels, *config.input_dim), (BLACK, WHITE)
         self.device = next(model.network.parameters()).device
-        self.alpha, self.sigma = levels(model.scheduler(torch.arange(1, self.T + 1, device=self.device))["beta_t"])
+        self.alpha, self.sigma = self.levels(model)
         self.null_condition = torch.full((config.num_classes,), float(config.condition_mask_value), device=self.device)
         self.fast, self.output = fast(model.network, config.precision), getattr(model, "output", "eps")
+
+    def levels(self, model):
+        """alpha and sigma of the times 0 … T."""
+        return levels(model.scheduler(torch.arange(1, self.T + 1, device=self.device))["beta_t"])
+
+    def told(self, t):
+        """The time as the network is told it."""
+        return t / self.T
 
     def embed(self, condition):
         """One-hot rows (B, num_classes)."""
@@ -105,7 +113,7 @@ class ConditionalProcess(Process):
 
     def ask(self, x, t, rows, s=None):
         with torch.no_grad(), self.running():
-            return self.network(x, torch.full((len(x), 1, 1, 1), t / self.T, device=x.device), rows), None
+            return self.network(x, torch.full((len(x), 1, 1, 1), self.told(t), device=x.device), rows), None
 
     def ask_both(self, x, t, rows, null, s):
         with self.running():  # what the network makes of x alone is remembered for the second call
@@ -115,6 +123,19 @@ class ConditionalProcess(Process):
         return self.fast
 
 
+class FlowProcess(ConditionalProcess):
+    """A flow's, x_t = (1 - t/T) x_0 + t/T eps; its network counts time the other way, from 0, noise, to 1, the image."""
+
+    def levels(self, model):
+        times = [t / self.T for t in range(self.T + 1)]
+        return [1 - t for t in times], times
+
+    def told(self, t):
+        return 1 - t / self.T
+
+
 def process(model):
     """The model itself if it is a Process, else wrapped as one."""
-    return model if isinstance(model, Process) else ConditionalProcess(model)
+    if isinstance(model, Process):
+        return model
+    return (FlowProcess if getattr(model, "output", "eps") == "flow" else ConditionalProcess)(model)

@@ -22,9 +22,7 @@ def sample(model, labels, omega, **how):
     return pixels(final(trajectory(model, labels, omega, **how)))
 
 
-def trajectory(
-    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=None, generator=None, x_T=None
-):
+def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=None, generator=None, x_T=None):
     """The way from noise to images: yields a Step for x_T and one after each of `steps` steps.
 
     labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, the first of them T:
@@ -38,7 +36,8 @@ def trajectory(
     range of pixels, (low, high) in that of a model whose images were scaled otherwise; None is False under the linear schedule
     and True under the cosine one, which leaves so little of the image at T that x_0 is a guess divided by next to nothing.
     generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the
-    network (`_started`), which takes images to be scaled as the course does. Raises ValueError for anything else, before any work.
+    network (`_started`), which takes images to be scaled as the course does. For a flow "ddim" is Euler's method, and the start is
+    noise. Raises ValueError for anything else, before any work.
     """
     way = process(model)
     clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
@@ -63,6 +62,8 @@ def _started(way, rows, omega, noise, clip):
     Pure noise lacks that, and what adds little noise on the way draws pale digits from it (Lin et al. 2023, arXiv:2305.08891). So
     the network is asked once what it sees in noise, and q(x_T | x_0), eq. (4), Ho et al. 2020, is drawn around that.
     """
+    if way.alpha[way.T] == 0:  # as a flow's
+        return noise()
     predict = seeing(way, guided(way, rows, min(float(omega), 0.0)))  # unguided: guidance exaggerates x_0
     x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))
     return way.noised(x_0, way.T, noise())

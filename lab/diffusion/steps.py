@@ -1,6 +1,10 @@
 """Sampler updates x_t -> x_s: functions (process, x, seen, t, s, noise). noise() is drawn once a step; at the last one it is zero."""
 
+import math
+
 import torch
+
+LEAST = 1e-6  # in place of the alpha 0 that a flow has at T, where a solver divides by it
 
 
 def ddim(eta=0.0):
@@ -24,7 +28,10 @@ def posterior(process, x, seen, t, s, noise):
 
 
 def multistep(kind, process, times):
-    """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It keeps state: one for each walk."""
+    """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It keeps state: one for each walk.
+
+    It wants alpha^2 + sigma^2 = 1, so x is divided by the root of what that sum is: 1 but for flows.
+    """
     import diffusers
 
     solvers = {
@@ -35,12 +42,13 @@ def multistep(kind, process, times):
     solver, count = solvers[kind](num_train_timesteps=times[0], final_sigmas_type="zero"), len(times) - 1
     solver.set_timesteps(count)  # then ours take the place of its own: it sums in float32, and may round to one time too many
     solver.timesteps = torch.tensor(times[:-1], device=process.device) - 1  # its time begins at 0
-    solver.sigmas = torch.tensor([process.sigma[t] / process.alpha[t] for t in times], dtype=torch.float32)
+    size = [math.hypot(process.alpha[t], process.sigma[t]) for t in times]
+    solver.sigmas = torch.tensor([process.sigma[t] / (process.alpha[t] or LEAST) for t in times], dtype=torch.float32)
     solver.num_inference_steps = count
     solver.set_begin_index(0)  # or it looks up each step's index, and waits for the device
 
     def step(process, x, seen, t, s, noise):
-        more = {"variance_noise": noise()} if kind == "sde" else {}
-        return solver.step(seen.eps, solver.timesteps[times.index(t)], x, **more).prev_sample
+        more, i = {"variance_noise": noise()} if kind == "sde" else {}, times.index(t)
+        return solver.step(seen.eps, solver.timesteps[i], x / size[i], **more).prev_sample * size[i + 1]
 
     return step

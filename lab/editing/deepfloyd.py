@@ -13,7 +13,7 @@ from lab.check import whole
 from lab.editing.pixel_models import Pixels
 
 STAGE_I, STAGE_II = "DeepFloyd/IF-I-XL-v1.0", "DeepFloyd/IF-II-L-v1.0"  # smaller: IF-I-L-v1.0, IF-I-M-v1.0 and IF-II-M-v1.0
-ENLARGED = 4       # by stage II: 64x64 to 256x256
+ENLARGED = 4  # by stage II: 64x64 to 256x256
 NOISE_LEVEL = 250  # of the 64x64 image that stage II sees, as in diffusers: the time, counted from 0, of its noise
 
 

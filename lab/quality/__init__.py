@@ -5,7 +5,7 @@ The names are those of lab.quality.metrics, imported when one is asked for: scik
 
 import importlib
 
-__all__ = ["ANCESTRAL", "evaluate", "line", "proportional_labels", "real_mnist", "sweep"]
+__all__ = ["ANCESTRAL", "evaluate", "figure", "line", "proportional_labels", "real_mnist", "sweep"]
 
 
 def __getattr__(name):

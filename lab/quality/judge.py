@@ -10,7 +10,7 @@ from lab.speed.precision import autocast, choose
 from lab.training import pretrained
 from lab.training.trainer import averaging, seeded
 
-BATCH = 1000      # digits read at once
+BATCH = 1000  # digits read at once
 ACCURACY = 0.995  # on the test set: one that reads fewer judges nothing
 
 

@@ -4,6 +4,7 @@ import functools
 import itertools
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from sklearn.metrics import pairwise_distances_chunked
@@ -17,7 +18,7 @@ from lab.quality import judge
 from lab.samplers import ANCESTRAL
 from lab.training import checkpoint, data
 
-NEIGHBOURS = 3             # of the manifolds of precision and recall, as in the paper
+NEIGHBOURS = 3  # of the manifolds of precision and recall, as in the paper
 LEAST, MOST = 100, 50_000  # images: of fewer, a distance between distributions says nothing; of more, there is no floor
 
 
@@ -196,3 +197,27 @@ def _check(images, labels):
     whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
     if not whole or labels.shape != (len(images),) or labels.min() < 0 or labels.max() > 9:
         raise ValueError(f"labels are {labels!r}; allowed is a tensor of {len(images)} whole numbers from 0 to 9, one an image")
+
+
+def figure(rows):
+    """A figure of accuracy, Fréchet distance, precision and recall against the guidance weight; rows: as `sweep` gives them."""
+    drawn, axes = plt.subplots(1, 3, figsize=(12, 4), layout="constrained")
+    lines = sorted({(row["method"], row["steps"]) for row in rows})
+    panels = (("accuracy",), ("frechet",), ("precision", "recall"))
+    titles = ("Read as the digit asked for", "Fréchet distance to real digits", "Precision (solid) and recall (dashed)")
+    units = ("part of the digits", "distance in the judge's features", "part of the digits")
+    for axis, names, title, unit in zip(axes, panels, titles, units):
+        for color, (method, steps) in enumerate(lines):
+            chosen = [row for row in rows if (row["method"], row["steps"]) == (method, steps)]
+            omegas = sorted({row["omega"] for row in chosen})
+            for name, style in zip(names, ("o-", "s--")):
+                values = [[row[name] for row in chosen if row["omega"] == omega] for omega in omegas]
+                label = f"{method}, {steps} steps" if style == "o-" else None
+                axis.plot(omegas, [np.median(part) for part in values], style, color=f"C{color}", ms=4, label=label)
+        axis.set(title=title, xlabel="guidance weight ω", ylabel=unit)
+        axis.grid(alpha=0.3)
+    axes[1].axhline(rows[0]["frechet_floor"], color="gray", ls=":", label="floor: real digits")
+    axes[1].set_ylim(bottom=0)
+    axes[1].legend()
+    drawn.suptitle(f"{rows[0]['samples']:,} digits a point, beside MNIST's 10,000 test digits")
+    return drawn

@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 
 from lab import samplers
@@ -20,7 +21,7 @@ from lab.display import Reporter
 from lab.speed import baseline
 from lab.speed.precision import autocast
 from lab.training import checkpoint, data
-from lab.training.trainer import Trainer, TrainingError, initialised, placed, seeded
+from lab.training.trainer import Trainer, TrainingError, placed
 
 DIGITS = 100  # drawn at once, as check_sample does
 
@@ -145,24 +146,25 @@ def table(rows):
     return "\n".join(lines)
 
 
-def compare(makers, dmconfig, train_loader, test_loader, seeds, device="cpu"):
-    """Final test loss of several models, each trained with every seed, in turn.
-
-    makers: {name: function of a DMConfig that gives a model}. Returns {name: [a test loss a seed]}.
-    """
-    losses = {name: [] for name in makers}
-    reporter = Reporter()
-    for seed in range(seeds):
-        config = dataclasses.replace(dmconfig, seed=seed)
-        for name, make in makers.items():
-            trainer = Trainer(initialised(make, config, device), config, len(train_loader), device)
-            for epoch in range(1, config.epochs + 1):
-                with seeded(device, seed, "epoch", epoch), reporter.bar(len(train_loader.dataset), " images", name) as bar:
-                    trainer.train_epoch(train_loader, bar)
-            with reporter.bar(len(test_loader.dataset), " images", "test") as bar:
-                losses[name].append(trainer.test(test_loader, bar))
-            reporter.line(f"seed {seed}  {name:10} test loss {losses[name][-1]:.4f}")
-    return losses
+def figure(rows):
+    """A figure of how much faster each way is than the plain one; rows: as `run` gives them."""
+    drawn, axis = plt.subplots(figsize=(8, 0.35 * sum(len(row.seconds) for row in rows) + 1.2), layout="constrained")
+    places, names = [], []
+    for row in rows:
+        base = statistics.median(row.seconds["plain"])
+        for way, seconds in row.seconds.items():
+            place = len(places) + rows.index(row)  # a gap between the comparisons
+            ratios = [base / value for value in seconds]
+            axis.barh(place, statistics.median(ratios), color={"ours": "tab:blue", "plain": "lightgray"}.get(way, "tab:orange"))
+            axis.plot([min(ratios), max(ratios)], [place, place], color="black", lw=1.5)
+            axis.text(1.05 * max(ratios), place, f"{statistics.median(ratios):.3g} ×", va="center")
+            places.append(place)
+            names.append(f"{row.what}: {way}")
+    axis.set_yticks(places, names)
+    axis.invert_yaxis()
+    axis.set(xscale="log", xlabel="times as fast as the plain way (bar: median, line: range)", title="Speed beside the plain way")
+    axis.margins(x=0.15)
+    return drawn
 
 
 def losses_of(model, weights, test_loader, device="cpu"):
@@ -174,15 +176,6 @@ def losses_of(model, weights, test_loader, device="cpu"):
         with Reporter().bar(len(test_loader.dataset), " images", name) as bar:
             losses[name] = trainer.test(test_loader, bar)
     return losses
-
-
-def losses_table(losses):
-    """One line a model: median and range of its losses."""
-    width = max(map(len, losses))
-    return "\n".join(
-        f"{name:{width}}  median {statistics.median(values):.4f}, {min(values):.4f} to {max(values):.4f} over {len(values)} seeds"
-        for name, values in losses.items()
-    )
 
 
 class _Silent:

@@ -35,7 +35,7 @@ CONNECT_SECONDS = 10  # a network that swallows packets must not hold a student 
 KEPT_BYTES = 2 << 30  # a transformed set that is larger stays where it is, and is transformed batch by batch
 NORMALISED = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])  # what the process works on
 UNREACHED = (RuntimeError, OSError, EOFError, http.client.HTTPException)  # how a download by torchvision fails
-_stand_ins = set()    # folders that could not be filled: asked once a process, so that train and test set are of one kind
+_stand_ins = set()  # folders that could not be filled: asked once a process, so that train and test set are of one kind
 
 
 class DataError(Exception):
@@ -89,7 +89,7 @@ class Loader:
 
     def __init__(self, dataset, batch_size, shuffle):
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
-        self.images, self.finish = _kept(dataset)               # (N, C, H, W), and what a batch of them still needs
+        self.images, self.finish = _kept(dataset)  # (N, C, H, W), and what a batch of them still needs
         self.labels = torch.as_tensor(np.asarray(dataset.targets)).long()  # (N,)
 
     def to(self, device):

@@ -10,8 +10,8 @@ import safetensors.torch
 from lab.training.checkpoint import CheckpointError, checked, refuse_pointer
 
 DIGITS = Path(__file__).parents[1] / "weights" / "digits.safetensors"  # the default network
-PAIRS = DIGITS.with_name("pairs.safetensors")                      # two digits side by side: explorations/two_digits
-JUDGE = DIGITS.with_name("judge.safetensors")                      # the classifier of lab.quality.judge
+PAIRS = DIGITS.with_name("pairs.safetensors")  # two digits side by side: explorations/two_digits
+JUDGE = DIGITS.with_name("judge.safetensors")  # the classifier of lab.quality.judge
 
 
 def save(path, weights, **about):

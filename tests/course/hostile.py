@@ -143,12 +143,15 @@ while True: self.network(torch.zeros(1, 1, 28, 28), torch.zeros(1, 1, 1, 1), tor
     "says much": ("raise AssertionError('expected ' * 10**7)", "AssertionError"),
 }  # fmt: skip
 
-SLEEPS = with_method("load_state_dict", """
+SLEEPS = with_method(
+    "load_state_dict",
+    """
 def load_state_dict(self, *args, **more):
     import time
     nn.Module.load_state_dict(self, *args, **more)
     self.network.forward = lambda x, t, c: time.sleep(10**4)
-""")
+""",
+)
 
 
 def slow(seconds):
@@ -156,11 +159,14 @@ def slow(seconds):
     return in_scheduler(f"import time; time.sleep({seconds})")
 
 
-BORROWS = with_method("sample", """
+BORROWS = with_method(
+    "sample",
+    """
 def sample(self, conditions, omega):
     from lab import samplers
     return samplers.sample(self, conditions, omega, method="ddpm", steps=self.dmconfig.T)
-""")
+""",
+)
 DOCSTRINGS = at_import('"""\nimport unittest.__main__\nimport venv.__main__\nfrom IPython import __main__\n"""')
 IMPORTS = at_import("try:\n    import unittest.__main__, antigravity, torch.utils.bottleneck.__main__\nexcept BaseException: pass")
 

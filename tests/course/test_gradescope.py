@@ -42,7 +42,13 @@ def test_what_is_in_it(autograder):
         assert os.access(source / name, os.X_OK) and (source / name).read_bytes().startswith(b"#!/usr/bin/env bash\n")
         assert subprocess.run(["bash", "-n", source / name]).returncode == 0
     there = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    assert {"course/grading/grading.py", "lab/weights/judge.safetensors", "tests/test_sample.py", "tests/checks/sample.py", "config.py"} <= there
+    assert {
+        "course/grading/grading.py",
+        "lab/weights/judge.safetensors",
+        "tests/test_sample.py",
+        "tests/checks/sample.py",
+        "config.py",
+    } <= there
     assert not [name for name in there if name.endswith((".pyc", ".ipynb", "digits.safetensors", "wrong_solutions.py")) or "/." in name]
     assert all("raise NotImplementedError" in (source / name).read_text() for name in ("ResUNet.py", "DDPM.py"))
     assert not leaks(source)

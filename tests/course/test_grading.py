@@ -35,6 +35,14 @@ def test_the_readme_gives_the_same_points():
     text = (ROOT / "course" / "README.md").read_text("utf-8")
     table = re.findall(r"^\| (\d\S* [^|]+?) \| ([\d +]+) \|", text, re.M)
     assert {title: sum(map(int, points.split("+"))) for title, points in table} == {TITLES[key]: points for key, points in POINTS.items()}
+    checked, by_hand = sum(AUTOMATIC.values()), (BY_HAND["guidance"], BY_HAND["customise"])
+    for said in (
+        f"{checked} of the {sum(POINTS.values())} points are automatic, {checked + TRAINING} where `best_checkpoint.pth` is handed in",
+        f"a programming assignment with {checked + TRAINING} autograder points",
+        f"the guidance weight ({by_hand[0]} points) and customise ({by_hand[1]})",
+        f"give the {TRAINING} points of the training",
+    ):
+        assert said in text
 
 
 def test_the_reference_earns_all_and_the_same_again(tmp_path):
@@ -80,7 +88,9 @@ def test_an_old_mistake_that_looks_like_progress(tmp_path):
     "section, edits, words",
     [
         ("forward", row("forward", "double inside, mask by masked_fill, literal -1"), {"forward": "a literal -1"}),
-        pytest.param("sample", [("torch.full_like(c, mask_value)", "torch.full_like(c, -1)")], {"sample": "a literal -1"}, marks=pytest.mark.nightly),
+        pytest.param(
+            "sample", [("torch.full_like(c, mask_value)", "torch.full_like(c, -1)")], {"sample": "a literal -1"}, marks=pytest.mark.nightly
+        ),
         pytest.param(
             "sample",
             row("sample", "time as (t - 1) / (T - 1) in both"),

@@ -33,8 +33,6 @@ SLOWLY, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
 LIMIT = 125  # seconds: twice the grader's limit, which a busy machine may take, and what ends it
 
 
-
-
 def harm(tmp_path, files):
     """({section: points}, the record) of a submission with these files, or with this DDPM.py."""
     files = files if isinstance(files, dict) else {"DDPM.py": files}
@@ -271,7 +269,9 @@ def behind(wall, user, folder, two=True):
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-@pytest.mark.parametrize("name", [pytest.param("leaves", marks=SLOWLY), *(pytest.param(n, marks=NIGHTLY) for n in IN_SCHEDULER if n != "leaves")])
+@pytest.mark.parametrize(
+    "name", [pytest.param("leaves", marks=SLOWLY), *(pytest.param(n, marks=NIGHTLY) for n in IN_SCHEDULER if n != "leaves")]
+)
 @pytest.mark.parametrize("user, wall", [("root", "user"), ("nobody", "namespaces"), ("nobody", "limits")])
 def test_behind_the_other_walls(tmp_path, user, wall, name):
     """As root without namespaces, and as a user whom the system lets do little; the interpreter has to be readable for that user."""
@@ -290,8 +290,15 @@ def test_behind_the_other_walls(tmp_path, user, wall, name):
 def test_a_class_of_good_and_hostile_ones(tmp_path):
     """The good ones keep their points, every time, in at most twice the time that they take alone; nothing is left of any of them."""
     good = {f"good {i}": submission(tmp_path / f"good {i}") for i in range(10)}
-    kinds = {**{name: {"DDPM.py": in_scheduler(code)} for name, (code, _) in IN_SCHEDULER.items()}, **{name: it[0] for name, it in WHOLE.items()}}
-    kinds |= {"sleeps": {"DDPM.py": SLEEPS}, "slow": {"DDPM.py": slow(0.5)}, "does nothing at import": {"DDPM.py": at_import("while True: pass")}}
+    kinds = {
+        **{name: {"DDPM.py": in_scheduler(code)} for name, (code, _) in IN_SCHEDULER.items()},
+        **{name: it[0] for name, it in WHOLE.items()},
+    }
+    kinds |= {
+        "sleeps": {"DDPM.py": SLEEPS},
+        "slow": {"DDPM.py": slow(0.5)},
+        "does nothing at import": {"DDPM.py": at_import("while True: pass")},
+    }
     names = random.sample(sorted(kinds), 10)
     hostile = {name: submission(tmp_path / name, kinds[name]) for name in names}
     weights(hostile["sleeps"] / "best_checkpoint.pth") if "sleeps" in hostile else None

@@ -173,7 +173,11 @@ def test_of_attempts_the_one_of_a_later_time_counts(tmp_path):
 @pytest.mark.parametrize(
     "files, there, words",
     [
-        ({"a_1_2_DDPM.py": "import mine", "a_1_3_mine.py": "import more", "a_1_4_more-1.py": ""}, "mine.py more.py a_1_3_mine.py", "a_1_3_mine.py is taken as mine.py"),
+        (
+            {"a_1_2_DDPM.py": "import mine", "a_1_3_mine.py": "import more", "a_1_4_more-1.py": ""},
+            "mine.py more.py a_1_3_mine.py",
+            "a_1_3_mine.py is taken as mine.py",
+        ),
         ({"p/DDPM.py": "from model.ResUNet import x", "model/ResUNet.py": ""}, "model/ResUNet.py", "two folders"),
         ({"p/DDPM.py": "from model import ResUNet", "model/ResUNet.py": ""}, "model/ResUNet.py", "two folders"),
         ({"p/DDPM.py": "import mine", "helpers/mine.py": ""}, "mine.py", ""),
@@ -209,7 +213,12 @@ CHECKPOINTS = [  # the files, the code of the notebook, which counts, and what i
     (["custom/best_checkpoint.pth", "custom/DDPM.py"], None, "custom/best_checkpoint.pth", ""),
     (["a_1_2_best_checkpoint.pth", "a_1_3_best_checkpoint-1.pth"], None, "a_1_2_best_checkpoint.pth", "not a_1_3_best_checkpoint-1.pth"),
     (["best_checkpoint (1).pth"], None, "best_checkpoint (1).pth", "is taken as best_checkpoint.pth"),
-    (["save/digits/best_checkpoint.pt"], None, "", "No best_checkpoint.pth is there. Not taken for it: save/digits/best_checkpoint.pt. Hand"),
+    (
+        ["save/digits/best_checkpoint.pt"],
+        None,
+        "",
+        "No best_checkpoint.pth is there. Not taken for it: save/digits/best_checkpoint.pt. Hand",
+    ),
     (["w.ckpt", "save/digits/last_checkpoint.pth"], None, "", "Not taken for it: w.ckpt, save/digits/last_checkpoint.pth"),
     (["best_checkpoint/data.pkl", "best_checkpoint/data/0"], None, "", "piece of a checkpoint that was unpacked"),
     (["best_checkpoint.pth/x.txt"], None, "", "best_checkpoint.pth is a folder"),
@@ -267,7 +276,9 @@ def test_half_a_text_in_utf_16_is_named(tmp_path):
 
 
 @pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not here")
-@pytest.mark.parametrize("case", ["intake/i01_two_checkpoints", "intake/i02_lms_suffix", "intake/i03_lms_prefix", "intake/i04_two_folders", "grading/g20_utf16"])
+@pytest.mark.parametrize(
+    "case", ["intake/i01_two_checkpoints", "intake/i02_lms_suffix", "intake/i03_lms_prefix", "intake/i04_two_folders", "grading/g20_utf16"]
+)
 def test_the_cases(tmp_path, case):
     found = taken(CASES / case, tmp_path)
     weights = {"best_checkpoint.pth"} if found.checkpoint else set()

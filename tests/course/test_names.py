@@ -30,7 +30,9 @@ def test_a_name_that_only_looks_alike(name):
     assert not is_version(name, "DDPM.py")
 
 
-@pytest.mark.parametrize("name", ["_1" * 120, "1" * 240, "_" * 240, "copy " * 48, "DDPM" + "-1" * 118, "(1)" * 80, "1-" * 120, " 1 pm - " * 30])
+@pytest.mark.parametrize(
+    "name", ["_1" * 120, "1" * 240, "_" * 240, "copy " * 48, "DDPM" + "-1" * 118, "(1)" * 80, "1-" * 120, " 1 pm - " * 30]
+)
 def test_no_name_takes_long(name):
     start = time.process_time()
     for _ in range(1000):

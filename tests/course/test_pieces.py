@@ -21,7 +21,9 @@ def jpeg(size=(8, 8)):
 
 
 def write(tmp_path, *cells, encoding="utf-8"):
-    (tmp_path / "n.ipynb").write_bytes(json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}, ensure_ascii=False).encode(encoding))
+    (tmp_path / "n.ipynb").write_bytes(
+        json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}, ensure_ascii=False).encode(encoding)
+    )
     return tmp_path / "n.ipynb"
 
 
@@ -35,7 +37,9 @@ def test_pictures_are_png_and_jpeg(tmp_path):
     assert shown(tmp_path, png=png(), jpeg=jpeg()) == (("png", png()),)
     assert shown(tmp_path, png=jpeg()) == (("jpeg", jpeg()),), "what it is, not what it is called"
     assert "damaged" in shown(tmp_path, jpeg="AAAA")[0][1] and "5000 x 2 pixels" in shown(tmp_path, jpeg=jpeg((5000, 2)))[0][1]
-    answer = new_markdown_cell("## 2.6 Customise\nmine", attachments={"a.jpg": {"image/jpeg": jpeg()}, "a.svg": {"image/svg+xml": "<svg/>"}})
+    answer = new_markdown_cell(
+        "## 2.6 Customise\nmine", attachments={"a.jpg": {"image/jpeg": jpeg()}, "a.svg": {"image/svg+xml": "<svg/>"}}
+    )
     assert pieces(write(tmp_path, answer), "customise")[1:] == (("jpeg", jpeg()),)
 
 
@@ -54,10 +58,19 @@ def test_a_notebook_in_another_encoding(tmp_path, encoding):
 def test_a_notebook_of_nbformat_3(tmp_path):
     outputs = [{"output_type": "pyout", "text": ["1\n", "2"]}, {"output_type": "display_data", "png": png(), "text": "no"},
                {"output_type": "pyerr", "ename": "E", "evalue": "e"}, {"output_type": "stream", "text": "s"}]  # fmt: skip
-    cells = [{"cell_type": "heading", "level": 10**9, "source": ["2.6 Customise"]}, {"cell_type": "code", "input": ["x"], "outputs": outputs}]
+    cells = [
+        {"cell_type": "heading", "level": 10**9, "source": ["2.6 Customise"]},
+        {"cell_type": "code", "input": ["x"], "outputs": outputs},
+    ]
     path = tmp_path / "n.ipynb"
     path.write_text(json.dumps({"nbformat": 3, "worksheets": [{"cells": cells}]}))
-    assert pieces(path, "customise") == (("text", "###### 2.6 Customise"), ("code", "x"), ("output", "1\n2"), ("png", png()), ("output", "E: e\ns"))
+    assert pieces(path, "customise") == (
+        ("text", "###### 2.6 Customise"),
+        ("code", "x"),
+        ("output", "1\n2"),
+        ("png", png()),
+        ("output", "E: e\ns"),
+    )
     path.write_text(json.dumps({"nbformat": 3, "worksheets": [{"cells": cells[:1] + cells[1:] * 10_000}]}))
     start = time.process_time()
     assert len(pieces(path, "customise")) == 61 and time.process_time() - start < 2
@@ -70,7 +83,9 @@ def test_only_what_is_shown_is_looked_at(tmp_path):
     assert "443 more" in pieces(path, "customise")[-1][1] and time.process_time() - start < 2
 
 
-@pytest.mark.parametrize("text", ["# " + " " * 10**6, "#" * 10**6, "# " + "1" * 10**6, ("#" + "\t" * 99) * 10**4, "# 1 " * 10**5, "\n" * 10**6, "#\n" * 10**5])
+@pytest.mark.parametrize(
+    "text", ["# " + " " * 10**6, "#" * 10**6, "# " + "1" * 10**6, ("#" + "\t" * 99) * 10**4, "# 1 " * 10**5, "\n" * 10**6, "#\n" * 10**5]
+)
 def test_no_heading_takes_long(tmp_path, text):
     start = time.process_time()
     assert "has no part" in pieces(write(tmp_path, new_markdown_cell(text)), "customise")[0][1]
@@ -84,7 +99,10 @@ def test_a_heading_as_a_student_may_write_it(tmp_path, heading):
 
 def test_the_names_of_runs(tmp_path):
     assert runs(tmp_path / "nowhere") == RUNS
-    cells = [new_code_cell(source) for source in ("!pip install x\nexp_name = 'a'", "solver(c, exp_name, l, t)\nother = 'no'", "exp_name = (", "exp_name = 3")]
+    cells = [
+        new_code_cell(source)
+        for source in ("!pip install x\nexp_name = 'a'", "solver(c, exp_name, l, t)\nother = 'no'", "exp_name = (", "exp_name = 3")
+    ]
     assert runs(write(tmp_path, *cells)) == ({"a"}, set())
     custom = [new_markdown_cell("## 2.6 Customise"), new_code_cell("custom_name = 'b'\nsolver(c, 'c', l, t)\nexp_name = 'd'")]
     assert runs(write(tmp_path, *cells, *custom)) == ({"a"}, {"b", "c", "d"})

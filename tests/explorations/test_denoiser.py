@@ -214,8 +214,9 @@ def test_the_best_blur_is_wider_where_there_is_more_noise():
     some, more = (psnr.best_blur(images, sigma, seed()) for sigma in (0.2, 0.8))
     assert 0 < some < more
     seen = noisy(images, 0.8, seed())
-    loss = lambda width: ((scipy.ndimage.gaussian_filter(seen.double().numpy(), (0, 0, width, width), mode="mirror").clip(0, 1)
-                           - images.numpy()) ** 2).mean()
+    loss = lambda width: (
+        (scipy.ndimage.gaussian_filter(seen.double().numpy(), (0, 0, width, width), mode="mirror").clip(0, 1) - images.numpy()) ** 2
+    ).mean()
     assert abs(min(psnr.BLURS, key=loss) - more) <= 0.2  # scipy's is cut off later, and the mean is over all pixels
 
 

@@ -76,7 +76,9 @@ def test_a_path_is_read_and_strokes_are_drawn(tmp_path):
     assert drawings.strokes([[(3, 3)]]).max() == 1  # a dot
 
 
-@pytest.mark.parametrize("wrong", [[], [[]], [[(0, float("nan"))]], [[(0, 1, 2)]], [[(0, 0, 0.5), (1, 0, 0.5)]], [(0, 1), (1, 2)], "seven", 7])
+@pytest.mark.parametrize(
+    "wrong", [[], [[]], [[(0, float("nan"))]], [[(0, 1, 2)]], [[(0, 0, 0.5), (1, 0, 0.5)]], [(0, 1), (1, 2)], "seven", 7]
+)
 def test_strokes_that_are_none(wrong):
     with pytest.raises(ValueError, match="allowed are"):
         drawings.strokes(wrong)

@@ -118,7 +118,9 @@ def test_draws_in_the_models_own_range(low, omega, clip):
 def test_clips_while_it_draws_and_by_a_seed(monkeypatch):
     model, labels, asked, trajectory = tiny(), torch.arange(10), [], additive.samplers.trajectory
     monkeypatch.setattr(additive.samplers, "trajectory", lambda *words, **how: asked.append(how["clip"]) or trajectory(*words, **how))
-    kept, again, other, free = (additive.draw(model, labels, -1.0, steps=5, seed=seed, clip=clip) for seed, clip in ((0, True), (0, True), (1, True), (0, False)))
+    kept, again, other, free = (
+        additive.draw(model, labels, -1.0, steps=5, seed=seed, clip=clip) for seed, clip in ((0, True), (0, True), (1, True), (0, False))
+    )
     additive.draw(model, labels, 0.0, steps=1)
     assert torch.equal(kept, again) and not torch.equal(kept, other) and not torch.equal(kept, free)
     assert asked == [(-1.0, 1.0)] * 3 + [False, (0.0, 1.0)]

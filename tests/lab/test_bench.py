@@ -10,7 +10,6 @@ from torchvision import transforms
 
 from config import DMConfig
 from DDPM import ConditionalDDPM
-from lab import display
 from lab.speed import baseline, bench
 from lab.training import data
 
@@ -49,7 +48,9 @@ def test_the_plain_sampler_is_the_same_sampler(model):
     labels = torch.tensor([3, 1, 4])
     ours, theirs = seeded(model.sample, labels, 2.0), seeded(baseline.sample, baseline.network(model), CONFIG, labels, 2.0)
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-3)
-    assert 0.05 < ours.std() and not torch.allclose(seeded(baseline.sample, baseline.network(model), CONFIG, labels, 2.0, 2), ours, atol=1e-2)
+    assert 0.05 < ours.std() and not torch.allclose(
+        seeded(baseline.sample, baseline.network(model), CONFIG, labels, 2.0, 2), ours, atol=1e-2
+    )
 
 
 def test_ways_are_measured_in_turn_after_a_round_that_does_not_count():
@@ -65,7 +66,7 @@ def test_the_table_holds_medians_ranges_and_ratios():
         "| work | plain | 25 images/s | 20 to 50 | 1.00 |",
         "| work | ours | 100 images/s | 50 to 200 | 4.00 |",
     ]
-    figure = display.bench_figure([row])
+    figure = bench.figure([row])
     assert [text.get_text() for text in figure.axes[0].texts] == ["1 ×", "4 ×"]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["work: plain", "work: ours"]
     plt.close(figure)
@@ -74,7 +75,12 @@ def test_the_table_holds_medians_ranges_and_ratios():
 def test_every_comparison_runs(model, small_mnist, tmp_path):
     dataset = data.mnist(transforms.ToTensor(), put(tmp_path, small_mnist))
     rows = list(bench.run(model, dataset, 1, "cpu"))
-    assert [row.what for row in rows] == ["training step, batch of 4", "data loader", "`sample`, 100 digits", "`lab.samplers`, dpmpp in 9 steps"]
+    assert [row.what for row in rows] == [
+        "training step, batch of 4",
+        "data loader",
+        "`sample`, 100 digits",
+        "`lab.samplers`, dpmpp in 9 steps",
+    ]
     assert [row.amount for row in rows] == [4, 60, 6, 100]
     assert all({"plain", "ours"} <= set(row.seconds) for row in rows) and "diffusers UNet2DModel" in rows[0].seconds
 

@@ -134,7 +134,9 @@ def test_another_file_of_torch_is_refused(path, content):
 def test_weights_that_are_not_finite_are_refused(path, key, value):
     weights = {"count": torch.tensor(7), "late": torch.tensor([0.5, value]).bfloat16()}
     checkpoint.save(path, {**STATE, key: weights})
-    with pytest.raises(checkpoint.CheckpointError, match="last.pth holds weights that are not finite, the first in late.*smaller learning_rate"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match="last.pth holds weights that are not finite, the first in late.*smaller learning_rate"
+    ):
         checkpoint.load(path)
     pretrained.save(path.with_name("digits.safetensors"), weights)
     with pytest.raises(checkpoint.CheckpointError, match="digits.safetensors holds weights that are not finite, the first in late"):
@@ -147,7 +149,9 @@ def test_weights_that_are_no_dict_are_refused(path):
         checkpoint.load(path)
 
 
-@pytest.mark.parametrize("settings, words", [({"width": 64}, "unknown setting 'width'"), ({"T": 0}, "T = 0; allowed"), ([1], "unknown"), (3, "")])
+@pytest.mark.parametrize(
+    "settings, words", [({"width": 64}, "unknown setting 'width'"), ({"T": 0}, "T = 0; allowed"), ([1], "unknown"), (3, "")]
+)
 def test_settings_that_do_not_fit_name_the_file(path, settings, words):
     checkpoint.save(path, {**STATE, "dmconfig": settings})
     with pytest.raises(checkpoint.CheckpointError, match=f"last.pth holds settings that do not fit here: .*{words}"):
@@ -191,7 +195,11 @@ def test_other_weights_are_taken_without_a_word_or_refused():
         for weights in (few, {name: weight[..., None] for name, weight in other.state_dict().items()}):
             with pytest.raises(checkpoint.CheckpointError, match="last.pth holds the weights of another network than ResUNet.py's"):
                 checkpoint.fill(one, weights, "last.pth")
-        for change in (lambda name: f"ema.{name}", lambda name: name.replace("0.weight", "9.weight"), lambda name: f"module.{name}.module.x"):
+        for change in (
+            lambda name: f"ema.{name}",
+            lambda name: name.replace("0.weight", "9.weight"),
+            lambda name: f"module.{name}.module.x",
+        ):
             with pytest.raises(checkpoint.CheckpointError, match="last.pth holds the weights of another network"):
                 checkpoint.fill(one, {change(name): weight for name, weight in other.state_dict().items()}, "last.pth")
 

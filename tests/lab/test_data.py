@@ -224,7 +224,7 @@ def test_a_failed_download_leaves_nothing_and_says_once_what_stands_in(mirror, t
     assert len(warned) == 1
     message = str(warned[0].message)
     assert "scikit-learn's 1,797 small digits stand in" in message  # that,
-    assert "RuntimeError" in message or "URLError" in message       # why,
+    assert "RuntimeError" in message or "URLError" in message  # why,
     assert str(tmp_path / "MNIST" / "raw") in message and "t10k-labels-idx1-ubyte" in message and "MNIST_DIR" in message  # what to do
     assert list(tmp_path.rglob("*")) == []
 

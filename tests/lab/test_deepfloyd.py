@@ -212,7 +212,14 @@ def test_what_cannot_be_asked_of_it():
     for pipeline, images in ((stage_I(), torch.zeros(1, 3, 8, 8)), (stage_II(), None)):
         with pytest.raises(ValueError, match="stage II enlarges images"):
             DeepFloyd(pipeline, embeddings(), images)
-    for images in (torch.zeros(3, 8, 8), torch.zeros(1, 1, 8, 8), torch.zeros(1, 3, 9, 9), torch.zeros(0, 3, 8, 8), torch.full((1, 3, 8, 8), 255.0), torch.full((1, 3, 8, 8), torch.nan)):
+    for images in (
+        torch.zeros(3, 8, 8),
+        torch.zeros(1, 1, 8, 8),
+        torch.zeros(1, 3, 9, 9),
+        torch.zeros(0, 3, 8, 8),
+        torch.full((1, 3, 8, 8), 255.0),
+        torch.full((1, 3, 8, 8), torch.nan),
+    ):
         with pytest.raises(ValueError, match="allowed are finite pixels"):
             DeepFloyd(stage_II(), embeddings(), images)
     for level in (1000, 0.5):

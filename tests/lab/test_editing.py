@@ -187,7 +187,7 @@ def test_anagram_as_in_float64(learned):
 
 def test_hybrid_as_in_float64():
     draws = Draws(2)
-    weights = torch.exp(-torch.tensor([-1.0, 0.0, 1.0]).double() ** 2 / (2 * 0.8**2))
+    weights = torch.exp(-(torch.tensor([-1.0, 0.0, 1.0]).double() ** 2) / (2 * 0.8**2))
     weights = weights / weights.sum()
     kernel = (weights[:, None] * weights).view(1, 1, 3, 3)
 

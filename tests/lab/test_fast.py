@@ -157,7 +157,7 @@ def test_of_the_course_network_the_first_two_blocks_run_once():
     x, t, (one, two) = torch.randn(3, 1, 28, 28), torch.rand(3, 1, 1, 1), torch.eye(10)[:6].chunk(2)
     plain = asked(net, x, t, one, two)
     for name, part in net.named_children():
-        part.forward = (lambda *args, name=name, own=part.forward: runs.update({name: runs.get(name, 0) + 1}) or own(*args))
+        part.forward = lambda *args, name=name, own=part.forward: runs.update({name: runs.get(name, 0) + 1}) or own(*args)
     with fast(net, "float32"):
         asked(net, x.clone(), t, one, two)
         runs.clear()

@@ -142,5 +142,3 @@ def test_the_learned_variance_lies_between_the_posteriors_and_beta():
         torch.testing.assert_close(eps, output[:, :3])
         torch.testing.assert_close(log_variance, ours.scheduler._get_variance(t - 1, output[:, 3:]), rtol=1e-4, atol=1e-4)
     assert torch.isfinite(model.ask(x, 40, None, 0)[1]).all()
-
-

@@ -102,7 +102,9 @@ def test_noise_of_a_step_is_drawn_once_and_none_at_the_end():
 def test_numpys_whole_numbers_are_whole_numbers():
     from test_sampling import LABELS, Model
 
-    ours, theirs = (samplers.sample(Model(), LABELS, 1.0, steps=steps, generator=torch.Generator().manual_seed(0)) for steps in (5, np.int64(5)))
+    ours, theirs = (
+        samplers.sample(Model(), LABELS, 1.0, steps=steps, generator=torch.Generator().manual_seed(0)) for steps in (5, np.int64(5))
+    )
     assert torch.equal(ours, theirs)
 
 
@@ -136,6 +138,14 @@ def test_a_network_whose_encoder_gives_two_results_is_drawn_from():
             return {"beta_t": torch.linspace(1e-8, 0.2, 10)[t - 1].view(-1, 1, 1, 1)}
 
     for method in samplers.METHODS:
-        two = samplers.sample(Course(), torch.tensor([3, 3]), 2.0, method=method, steps=4, x_T=torch.ones(2, 1, 4, 4), generator=torch.Generator().manual_seed(0))
+        two = samplers.sample(
+            Course(),
+            torch.tensor([3, 3]),
+            2.0,
+            method=method,
+            steps=4,
+            x_T=torch.ones(2, 1, 4, 4),
+            generator=torch.Generator().manual_seed(0),
+        )
         assert two.isfinite().all() and (method in ("ddpm", "sde") or torch.equal(two[0], two[1])), "one label, one start, one image"
     assert ConditionalProcess(Course()).sigma[1] == pytest.approx(math.sqrt(1e-8), rel=1e-6)

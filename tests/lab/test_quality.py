@@ -20,7 +20,9 @@ def test_frechet_is_the_distance_of_two_gaussians():
     """Against the formula of Dowson & Landau 1982, by scipy's matrix root."""
     a, b = points(400) @ torch.diag(torch.tensor([1.0, 2, 3, 0.5, 1])), points(300, shift=0.7, seed=1)
     means, covariances = [x.double().mean(0).numpy() for x in (a, b)], [np.cov(x.double().numpy().T) for x in (a, b)]
-    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * sqrtm(covariances[0] @ covariances[1]).real)
+    expected = ((means[0] - means[1]) ** 2).sum() + np.trace(
+        covariances[0] + covariances[1] - 2 * sqrtm(covariances[0] @ covariances[1]).real
+    )
     assert metrics._frechet(a, b) == pytest.approx(expected, rel=1e-4)
     assert metrics._frechet(a, a) == pytest.approx(0, abs=1e-4)
 

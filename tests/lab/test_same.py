@@ -145,5 +145,7 @@ def _thinned(images):
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(Path(__file__).parents[i]) for i in (0, 2)] + [str(Path(__file__).parents[2] / name) for name in ("tests", "explorations")]
+    sys.path[:0] = [str(Path(__file__).parents[i]) for i in (0, 2)] + [
+        str(Path(__file__).parents[2] / name) for name in ("tests", "explorations")
+    ]
     save_file({name: _thinned(images) for name, images in drawn().items()}, STORED)

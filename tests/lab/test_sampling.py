@@ -69,9 +69,7 @@ def theirs(model, method, steps, omega, eta, seed):
         "dpmpp": lambda: diffusers.DPMSolverMultistepScheduler(
             T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero"
         ),
-        "unipc": lambda: diffusers.UniPCMultistepScheduler(
-            T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero"
-        ),
+        "unipc": lambda: diffusers.UniPCMultistepScheduler(T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero"),
         "sde": lambda: diffusers.DPMSolverMultistepScheduler(
             T, trained_betas=BETAS, timestep_spacing="trailing", final_sigmas_type="zero", algorithm_type="sde-dpmsolver++"
         ),
@@ -79,7 +77,9 @@ def theirs(model, method, steps, omega, eta, seed):
     scheduler = kinds[method]()
     scheduler.set_timesteps(steps)
     generator, x = seeded(seed), X_T
-    extra = {"ddpm": {"generator": generator}, "sde": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}.get(method, {})
+    extra = {"ddpm": {"generator": generator}, "sde": {"generator": generator}, "ddim": {"generator": generator, "eta": eta}}.get(
+        method, {}
+    )
     yield x
     for t in scheduler.timesteps:
         x = scheduler.step(guided(model, x, int(t) + 1, omega), t, x, **extra).prev_sample
@@ -205,7 +205,9 @@ def test_pixels_seed_and_mode():
 
 
 @pytest.mark.parametrize("method", samplers.METHODS)
-@pytest.mark.parametrize("schedule", [dict(T=10, beta_1=1e-8), dict(T=3, beta_1=1e-12, beta_T=1e-12), dict(T=1), dict(T=12, beta_1=0.999, beta_T=0.999)])
+@pytest.mark.parametrize(
+    "schedule", [dict(T=10, beta_1=1e-8), dict(T=3, beta_1=1e-12, beta_T=1e-12), dict(T=1), dict(T=12, beta_1=0.999, beta_T=0.999)]
+)
 def test_gentle_and_steep_schedules_give_images(method, schedule):
     """1 - 1e-8 is 1 in float32, and alpha_bar goes down to 1e-36."""
     model = Model(**schedule)

@@ -54,7 +54,11 @@ def test_the_picture_has_the_digits_in_rows_of_twenty(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "changes, word",
-    [({"num_classes": 11}, "11 classes at 28 x 28"), ({"input_dim": (28, 56)}, "10 classes at 28 x 56"), ({"input_dim": (32, 32)}, "32 x 32")],
+    [
+        ({"num_classes": 11}, "11 classes at 28 x 28"),
+        ({"input_dim": (28, 56)}, "10 classes at 28 x 56"),
+        ({"input_dim": (32, 32)}, "32 x 32"),
+    ],
 )
 def test_a_model_of_something_else_is_refused(changes, word):
     model = Squares(1)
