@@ -21,13 +21,15 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
 
     def __init__(self, network, precision="auto"):
         self.network, self.precision = network, precision
-        self.depth, self.undo, self.memory, self.graphs = 0, None, _Memory(network), {}
+        self.depth, self.undo, self.memory, self.graphs = 0, None, _Memory(), {}
 
     def __enter__(self):
         self.depth += 1
         if self.depth == 1:
+            self.memory.parameters = list(self.network.parameters())
             with contextlib.ExitStack() as stack:
                 stack.enter_context(evaluating(self.network))
+                stack.enter_context(_casts_kept())
                 for module in self.network.modules():
                     if module is not self.network:
                         stack.enter_context(_with_forward(module, self.memory.remembering(module, module.forward)))
@@ -83,6 +85,17 @@ def evaluating(network):
 
 
 @contextlib.contextmanager
+def _casts_kept():
+    """Inside, autocast keeps the weights that it has cast from one call to the next, without any autocast in between."""
+    torch.autocast_increment_nesting()
+    try:
+        yield
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+
+
+@contextlib.contextmanager
 def _with_forward(module, forward):
     """`forward` in the place of the module's own, which is there again afterwards."""
     own = vars(module).get("forward")
@@ -103,8 +116,8 @@ class _Memory:
     answers otherwise, as it is told of the condition in another way or draws random numbers, is not remembered any more.
     """
 
-    def __init__(self, network):
-        self.network, self.proven, self.banned = network, set(), set()
+    def __init__(self):
+        self.parameters, self.proven, self.banned = [], set(), set()
         self.clear()
 
     def clear(self):
@@ -114,7 +127,9 @@ class _Memory:
     def about(self, x):
         """The cache for calls with this x."""
         usable = x is not None and not torch.is_grad_enabled() and not x.is_inference()  # these do not tell of in-place writes
-        weights = sum(weight._version for weight in self.network.parameters() if not weight.is_inference())
+        weights = sum(weight._version for weight in self.parameters if not weight.is_inference())
+        if weights != self.weights:
+            torch.clear_autocast_cache()
         if not usable or not _unchanged(self.x, x) or weights != self.weights:
             self.clear()
         if usable:
