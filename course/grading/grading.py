@@ -68,7 +68,8 @@ def _graded(box, taken):
 
 
 def _shown(taken, key):
-    return tuple(notebook.pieces(taken.notebook, key)) if taken.notebook else (("text", "No notebook was handed in."),)
+    where = taken.flow_notebook if key.startswith("flow_") else taken.notebook
+    return tuple(notebook.pieces(where, key)) if where else (("text", "No notebook was handed in."),)
 
 
 def _load(box, taken, section, without):

@@ -3,10 +3,12 @@
 Headings and metadata of the notebook say the same, and the tests of both name what does not.
 """
 
+from checks import FLOW
 from checks.sections import SECTIONS
 
 TRAINING = 8  # by weights.py where a checkpoint was handed in, else by a person
 PARTS = {"guidance": (3, 1), "customise": (5, 1)}  # by a person: for what is done, and for the answer
+PARTS |= {"flow_guidance": (2, 1), "flow_comparison": (1, 1)} if FLOW else {}  # the same, in explorations/flow_matching.ipynb
 BY_HAND = {key: sum(parts) for key, parts in PARTS.items()}
 POINTS = {**{key: section.points for key, section in SECTIONS.items()}, "training": TRAINING, **BY_HAND}
 TITLES = {
@@ -14,4 +16,6 @@ TITLES = {
     "training": "2.4 Full training",
     "guidance": "2.5 Guidance weight",
     "customise": "2.6 Customise",
+    "flow_guidance": "3.1 Guidance of a flow",
+    "flow_comparison": "3.2 Beside the DDPM",
 }

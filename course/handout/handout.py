@@ -7,13 +7,24 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+from checks import FLOW
 
-from course.handout.banners import TASKS
+from course.handout.banners import FLOW_README, TASKS
 from course.handout.skeleton import SkeletonError, regions, skeleton, solutions
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOK = "ConditionalDDPM.ipynb"
-GIVEN = ("config.py", "utils.py", "requirements.txt", "pyproject.toml", "lab", "pics", "tests")
+NOTEBOOK, FLOW_NOTEBOOK = "ConditionalDDPM.ipynb", "flow_matching.ipynb"
+NOTEBOOKS = (NOTEBOOK, f"explorations/{FLOW_NOTEBOOK}") if FLOW else (NOTEBOOK,)
+GIVEN = (
+    "config.py",
+    "utils.py",
+    "requirements.txt",
+    "pyproject.toml",
+    "lab",
+    "pics",
+    "tests",
+    *(["explorations/flows.py"] if FLOW else []),
+)
 # What would show a solution, tests what students do not write, or is of no use to them. Without schedules.py schedule="cosine" is
 # an error there, as a student's scheduler is the linear one.
 KEPT_BACK = (
@@ -54,12 +65,14 @@ def _make(made, root):
         if source.is_dir():
             shutil.copytree(source, made / name, ignore=_kept_back(root))
         else:
+            (made / name).parent.mkdir(exist_ok=True)
             shutil.copy(source, made / name)
-    shutil.copy(root / "course" / "handout" / "README.student.md", made / "README.md")
+    text = (root / "course" / "handout" / "README.student.md").read_text("utf-8")
+    (made / "README.md").write_text(text + FLOW_README if FLOW else text, "utf-8")
     for name, tasks in TASKS.items():
         (made / name).write_text(skeleton((root / name).read_text("utf-8"), name, tasks), "utf-8")
-    notebook = nbformat.read(root / NOTEBOOK, as_version=4)
-    nbformat.write(empty(notebook), made / NOTEBOOK)
+    for name in NOTEBOOKS:
+        nbformat.write(empty(nbformat.read(root / name, as_version=4)), made / name)
 
 
 def _kept_back(root):
@@ -94,8 +107,8 @@ def _code_to_write(source, name):
 def leaks(folder, root=ROOT):
     """Where a line of a solution stands in a folder, ["file: line of the solution"], in text files and in anything else."""
     secrets = {line for name in TASKS for line in solutions((root / name).read_text("utf-8"), name) if len(line) > 20}
-    notebook = nbformat.read(root / NOTEBOOK, as_version=4)
-    answers = (cell for cell in notebook.cells if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution"))
+    cells = [cell for name in NOTEBOOKS for cell in nbformat.read(root / name, as_version=4).cells]
+    answers = (cell for cell in cells if cell.cell_type == "markdown" and cell.metadata.get("nbgrader", {}).get("solution"))
     secrets |= {cell.source for cell in answers}
     found = []
     for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):

@@ -5,7 +5,9 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from course.handout.handout import NOTEBOOK, ROOT
+from checks import FLOW
+
+from course.handout.handout import FLOW_NOTEBOOK, NOTEBOOK, ROOT
 from course.intake import notebook
 from course.intake.modules import MODULE_BYTES, MODULES, OURS, chosen, last_of, say_which, take_modules
 from course.intake.names import attempt, is_version
@@ -24,6 +26,7 @@ class Intake:
 
     code: Path
     notebook: Path | None = None
+    flow_notebook: Path | None = None
     checkpoint: bool = False
     notes: list[str] = field(default_factory=list)
 
@@ -39,7 +42,8 @@ def take(submission, into):
             modules = chosen(unpacked)
             take_modules(unpacked, modules, intake.code)
             beside = {file.name.parent for file in modules.values()}
-            intake.notebook = _take_notebook(unpacked, beside, into / NOTEBOOK)
+            intake.flow_notebook = _take_notebook(unpacked, beside, into / FLOW_NOTEBOOK, None) if FLOW else None
+            intake.notebook = _take_notebook(unpacked, beside, into / NOTEBOOK, FLOW_NOTEBOOK if FLOW else None)
             intake.checkpoint = _take_checkpoint(unpacked, beside, intake)
             _say_what_is_ours(unpacked, beside)
             _say_what_is_missing(unpacked, modules, intake)
@@ -55,14 +59,16 @@ def _one_of(files, beside):
     return last_of(near or files) if files else None
 
 
-def _take_notebook(unpacked, beside, target):
-    """Copy the notebook; its path, or None."""
-    files = [file for file in unpacked.files.values() if is_version(file.name.name, NOTEBOOK)]
-    files = files or [file for file in unpacked.files.values() if file.name.suffix.lower() == ".ipynb"]
+def _take_notebook(unpacked, beside, target, another):
+    """Copy the notebook of target's name, or else any that is not `another`; its path, or None."""
+    files = [file for file in unpacked.files.values() if is_version(file.name.name, target.name)]
+    if target.name == NOTEBOOK and not files:
+        files = [file for file in unpacked.files.values() if file.name.suffix.lower() == ".ipynb"]
+        files = [file for file in files if not another or not is_version(file.name.name, another)]
     file = _one_of(files, beside)
     if file is None:
         return None
-    say_which(unpacked, NOTEBOOK, file, files)
+    say_which(unpacked, target.name, file, files)
     try:
         unpacked.copy(file, target, NOTEBOOK_BYTES)
     except Refused as why:

@@ -3,12 +3,14 @@
 from collections import defaultdict
 from pathlib import PurePosixPath
 
+from checks import FLOW
+
 from course.intake.encoding import as_utf8
 from course.intake.imports import imported
 from course.intake.names import attempt, is_version, last
 from course.intake.unpack import Refused, listed, shown
 
-MODULES = ("ResUNet.py", "DDPM.py")
+MODULES = ("ResUNet.py", "DDPM.py", *(["FM.py"] if FLOW else []))
 OURS = ("config", "utils", "lab", "course", "tests")  # names of the course's own modules, which win over the student's
 MODULE_BYTES = 2**20
 MOST_MODULES, MOST_ROUNDS = 200, 3  # MOST_ROUNDS: of imports of imports

@@ -21,6 +21,8 @@ PARTS = {
     "guidance": ({"guidance", "guidance-answer"}, "guidance weight"),
     "customise": ({"customise", "customise-answer"}, "customise"),
     "end": (set(), "hand in"),
+    "flow_guidance": ({"flow_guidance", "flow_guidance-answer"}, "guidance of a flow"),
+    "flow_comparison": ({"flow_comparison", "flow_comparison-answer"}, "beside the ddpm"),
 }
 MAX_BYTES = 20_000_000  # of the file
 MAX_PIECES = 60  # of a part
@@ -34,7 +36,7 @@ RUNS = ({"digits", "digits_small"}, set())  # names of the course's own runs, as
 
 
 def pieces(path, key):
-    """A part of a notebook, key "training", "guidance" or "customise", in its order.
+    """A part of a notebook, a key of PARTS, in its order.
 
     Each is ("text" | "code" | "output", text) or ("png" | "jpeg", base64). HTML, SVG and JavaScript are left out, and so is what the
     course itself says in the notebook. Raises nothing: a notebook that cannot be read gives one text that says why.

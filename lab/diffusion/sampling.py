@@ -12,6 +12,7 @@ from lab.diffusion.process import process
 from lab.diffusion.walk import final, timesteps, walk
 
 METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
+HEUN = "heun"  # for flows alone
 ANCESTRAL = "ancestral"  # no method here: the model's own `sample`, in all its T steps, where the two are compared
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
 BATCH = 100  # images at once: larger batches are slower on a CPU, whose allocator hands each tensor back to the system
@@ -31,6 +32,7 @@ def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, gui
       "dpmpp"  DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095, by diffusers
       "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
+      "heun"   for flows alone: two calls of the network a step (four with guidance)
     guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
     conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True keeps each predicted x_0 in the
     range of pixels, (low, high) in that of a model whose images were scaled otherwise; None is False under the linear schedule
@@ -47,8 +49,12 @@ def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, gui
     limit = (way.limit if clip is True else lambda x_0: x_0.clamp(*clip)) if clip else None
     noise = lambda: way.noise(len(rows), generator)
     start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device, torch.float32)
-    step = of.ddim(1.0 if method == "ddpm" else eta) if method in ("ddpm", "ddim") else of.multistep(method, way, times)
-    return walk(way, seeing(way, ask, limit), step, times, start, noise)
+    predict = seeing(way, ask, limit)
+    if method in ("ddpm", "ddim"):
+        step = of.ddim(1.0 if method == "ddpm" else eta)
+    else:
+        step = of.heun(predict) if method == HEUN else of.multistep(method, way, times)
+    return walk(way, predict, step, times, start, noise)
 
 
 def pixels(x):
@@ -70,8 +76,9 @@ def _started(way, rows, omega, noise, clip):
 
 
 def _check(model, way, labels, omega, method, steps, eta, guidance_interval, clip, x_T):
-    if method not in METHODS:
-        raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
+    methods = (*METHODS, HEUN) if way.output == "flow" else METHODS
+    if method not in methods:
+        raise ValueError(f"method = {method!r}; allowed is one of {', '.join(methods)}")
     whole("steps", steps, 1, way.T)
     number("omega", omega, 2.0)
     if not is_finite(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):

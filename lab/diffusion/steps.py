@@ -27,6 +27,21 @@ def posterior(process, x, seen, t, s, noise):
     return mean + sigma * noise()
 
 
+def heun(predict):
+    """Heun's method for a flow: the mean of the velocities at both ends, with one more call of the network by `predict`.
+
+    Eq. (7), sec. 3, Karras et al. 2022, arXiv:2206.00364, as a method for any ODE. It keeps no state.
+    """
+    euler = ddim()
+
+    def step(process, x, seen, t, s, noise):
+        end = predict(euler(process, x, seen, t, s, noise), s, s)
+        velocity = (seen.x_0 - seen.eps + end.x_0 - end.eps) / 2
+        return x + (process.sigma[t] - process.sigma[s]) * velocity
+
+    return step
+
+
 def multistep(kind, process, times):
     """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It keeps state: one for each walk.
 
@@ -39,7 +54,8 @@ def multistep(kind, process, times):
         "sde": lambda **more: diffusers.DPMSolverMultistepScheduler(algorithm_type="sde-dpmsolver++", **more),
         "unipc": lambda **more: diffusers.UniPCMultistepScheduler(**more),
     }
-    solver, count = solvers[kind](num_train_timesteps=times[0], final_sigmas_type="zero"), len(times) - 1
+    solver = solvers[kind](num_train_timesteps=times[0], final_sigmas_type="zero", prediction_type="sample")
+    count = len(times) - 1
     solver.set_timesteps(count)  # then ours take the place of its own: it sums in float32, and may round to one time too many
     solver.timesteps = torch.tensor(times[:-1], device=process.device) - 1  # its time begins at 0
     size = [math.hypot(process.alpha[t], process.sigma[t]) for t in times]
@@ -49,6 +65,6 @@ def multistep(kind, process, times):
 
     def step(process, x, seen, t, s, noise):
         more, i = {"variance_noise": noise()} if kind == "sde" else {}, times.index(t)
-        return solver.step(seen.eps, solver.timesteps[i], x / size[i], **more).prev_sample * size[i + 1]
+        return solver.step(seen.x_0, solver.timesteps[i], x / size[i], **more).prev_sample * size[i + 1]
 
     return step

@@ -123,8 +123,8 @@ def rows(settings, images, labels, calls, loss, slopes, verdict, seed):
     )  # fmt: skip
 
 
-def judge_loss(run, verdict):
-    """How the loss is made of prediction and target, from its value and slope; and so the target, pixel by pixel.
+def judge_error(run, verdict, told="algorithm 3 takes the squared error"):
+    """How the loss is made of prediction and target, from its value and slope; and so the target, pixel by pixel, run.target.
 
     A squared error has the slope 2 s (prediction - target) for some scale s, and so the sum of the squared slope is 4 s loss.
     """
@@ -133,7 +133,7 @@ def judge_loss(run, verdict):
     count = run.out.size
     if np.ptp(abs(run.slope)) <= 1e-4 * abs(run.slope).max():
         verdict.fault("loss", "every pixel pulls equally hard on the prediction, however wrong it is.",
-                      "the loss is a mean absolute error: algorithm 3 takes the squared error (self.loss_fn)")  # fmt: skip
+                      f"the loss is a mean absolute error: {told} (self.loss_fn)")  # fmt: skip
         return
     scale = (run.slope**2).sum() / (4 * run.loss) if run.loss > 0 else math.nan
     near = lambda s: abs(scale / s - 1) < 1e-3
@@ -154,6 +154,13 @@ def judge_loss(run, verdict):
                       first(mistakes, near))  # fmt: skip
     elif abs(run.loss - ((run.out - run.target) ** 2).mean()) > 1e-4 * run.loss:
         verdict.fault("loss", f"the loss is {run.loss:.6f}, expected {((run.out - run.target) ** 2).mean():.6f}.")
+
+
+def judge_loss(run, verdict):
+    """The loss is the mean squared error between the prediction and the noise."""
+    judge_error(run, verdict)
+    if run.target is None:
+        return
     wrong = [
         ("the loss compares the prediction with the images: the target is the noise", run.x_0),
         ("the loss compares the prediction with the noisy images: the target is the noise", run.x_t),

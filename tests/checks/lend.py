@@ -85,7 +85,7 @@ class StandIn(nn.Module):
 
 
 class Process:
-    """A student's ConditionalDDPM, built for the settings, whose network and all copies of it answer as `answer` says.
+    """A student's ConditionalDDPM or ConditionalFM, built for the settings, whose network and all copies of it answer as `answer` says.
 
     answer(x, t, c, training, grows): a tensor like x. right(t_s, shapes): the seven values in these shapes, to be lent in place of
     the student's own scheduler; None leaves it. blind: do not ask that for its shapes, since it does not come back. scalar: input_dim
@@ -100,7 +100,7 @@ class Process:
         with as_it_is():
             self.model = _built(cls, config)
             self.networks = _networks(self.model, cls)
-        self.own = self.model.scheduler
+        self.own = getattr(self.model, "scheduler", None)
         if right is not None:
             self.model.scheduler = lambda t_s: right(_tensor(t_s), {} if blind else _shapes(self.own, t_s))
 
@@ -192,7 +192,7 @@ def _networks(model, cls):
     found = [module for module in model.modules() if is_unet(module)]
     found = found or [module for name, module in model.named_children() if name == "network"]
     if not found:
-        raise AttributeError("ConditionalDDPM has no self.network; its __init__ makes one, a ConditionalUnet")
+        raise AttributeError(f"{cls.__name__} has no self.network; its __init__ makes one, a ConditionalUnet")
     for module in found:
         if type(module).__module__.startswith("torch."):  # a class that others are of, too
             module.__class__ = type("Network", (type(module),), {"forward": type(module).forward})

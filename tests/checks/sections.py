@@ -1,11 +1,11 @@
-"""The four sections that can be checked: what is worth what, and how a student's code is looked at."""
+"""The sections that can be checked: what is worth what, and how a student's code is looked at."""
 
 import importlib
 import os
 from dataclasses import dataclass
 from types import ModuleType
 
-from checks import forward, lend, network, sample, scheduler
+from checks import FLOW, flow, forward, lend, network, sample, scheduler
 from checks.student import Student, stops
 from checks.verdict import Verdict
 
@@ -57,6 +57,7 @@ class Section:
         return self.examine(Student(found))
 
 
+FLOW_MATCHING = Section("flow", "3. Flow matching", "FM", "ConditionalFM", "forward", flow)
 SECTIONS = {
     section.key: section
     for section in (
@@ -64,5 +65,6 @@ SECTIONS = {
         Section("scheduler", "2.1 Variance schedule", "DDPM", "ConditionalDDPM", "scheduler", scheduler),
         Section("forward", "2.2 Training", "DDPM", "ConditionalDDPM", "forward", forward),
         Section("sample", "2.3 Sampling", "DDPM", "ConditionalDDPM", "sample", sample),
+        *([FLOW_MATCHING] if FLOW else []),
     )
 }

@@ -102,10 +102,13 @@ def stops(what, error):
 
 
 class Student:
-    """cls: a ConditionalDDPM or a ConditionalUnet. hung: whether its scheduler does not come back, or only with errors, and so is not asked again."""
+    """cls: a ConditionalDDPM, a ConditionalFM or a ConditionalUnet.
+
+    hung: whether its scheduler does not come back, or only with errors, and so is not asked again. scheduled: whether it has one.
+    """
 
     def __init__(self, cls):
-        self.cls, self.schedules, self.hung = cls, {}, False
+        self.cls, self.schedules, self.hung, self.scheduled = cls, {}, False, True
 
     def process(self, settings, answer=None, right=None, scalar=False, seed=SEED):
         lend.seed(seed)
@@ -138,6 +141,8 @@ class Student:
 
     def scheduler(self, settings):
         """(what to lend in place of the student's scheduler or None, the tables that it gives where they are wrong or None)."""
+        if not self.scheduled:
+            return None, None
         key = settings["T"]
         if key not in self.schedules:
             self.schedules[key] = self._scheduler(settings)

@@ -109,10 +109,10 @@ while True:
     address = libc.shmat(number, None, 0)
     ctypes.memset(address, 1, 10**8)
     libc.shmdt(ctypes.c_void_p(address))
-""", "no more shared memory|more than 4 GB of memory"),
+""", "no more shared memory|more than 4 GB of memory|takes too long"),
     "stops itself": ("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)", "takes too long"),
     "stops its worker": ("import os, signal; os.kill(os.getppid(), signal.SIGSTOP); os.kill(os.getpid(), signal.SIGSTOP)", "takes too long"),
-    "stops all": ("import os, signal; os.kill(-1, signal.SIGSTOP)\nwhile True: pass", "takes too long|ended the process"),
+    "stops all": ("import os, signal; os.kill(-1, signal.SIGSTOP)\nwhile True: pass", "takes too long|ended the process|No such process"),
     "kills all": ("""
 import os, signal
 for pid in (os.getppid(), -1):

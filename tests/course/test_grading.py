@@ -36,13 +36,13 @@ def test_the_readme_gives_the_same_points():
     table = re.findall(r"^\| (\d\S* [^|]+?) \| ([\d +]+) \|", text, re.M)
     assert {title: sum(map(int, points.split("+"))) for title, points in table} == {TITLES[key]: points for key, points in POINTS.items()}
     checked, by_hand = sum(AUTOMATIC.values()), (BY_HAND["guidance"], BY_HAND["customise"])
-    for said in (
+    for sentence in (
         f"{checked:g} of the {sum(POINTS.values()):g} points are automatic, {checked + TRAINING:g} where `best_checkpoint.pth` is handed in",
         f"a programming assignment with {checked + TRAINING:g} autograder points",
         f"the guidance weight ({by_hand[0]} points) and customise ({by_hand[1]})",
         f"give the {TRAINING} points of the training",
     ):
-        assert said in text
+        assert sentence in text
 
 
 def test_the_reference_earns_all_and_the_same_again(tmp_path):

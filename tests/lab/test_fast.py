@@ -205,12 +205,12 @@ def test_what_a_cache_could_get_wrong(how, mode):
 
 def test_a_weight_that_changes_is_cast_anew():
     """The cast of a weight outlives a call, and not a change of the weight."""
-    net, (x, t, one, two) = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 3)}).eval(), torch.randn(4, 1, 1, 8, 8)
+    net, (x, t, c) = nn.ModuleDict({"conv": nn.Conv2d(1, 1, 3)}).eval(), torch.randn(3, 1, 1, 8, 8)
     net.forward = lambda x, t, c: net["conv"](x)
     with torch.no_grad(), fast(net, "bfloat16"):
-        first, again = net(x, t, one), net(x.clone(), t, one)
+        first, again = net(x, t, c), net(x.clone(), t, c)
         net["conv"].weight.mul_(2)
-        changed = net(x.clone(), t, one)
+        changed = net(x.clone(), t, c)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         alone = net["conv"](x).float()
     assert torch.equal(first, again) and torch.equal(changed, alone) and not torch.equal(changed, first)
