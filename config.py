@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's pixels; the process works on (x - MEAN) / STD
-MOST = 1_000_000            # images a step, and epochs
-LEAST = 1e-37               # what alpha_bar_T may fall to: less is nothing in float32, and x_0 is x_t divided by its root
+MOST = 1_000_000            # largest batch_size and number of epochs
+LEAST = 1e-37               # least alpha_bar_T: float32 loses what is smaller, and computing x_0 divides by its root
 
 
 @dataclass
 class DMConfig:
     """The settings of one experiment. A value that cannot work raises ValueError here, before anything runs.
 
-    The bounds are wide: what lies outside them nobody misses.
+    The bounds are wide: no useful value lies outside them.
     """
 
     input_dim: tuple[int, int] = (28, 28)  # height and width of an image, each a multiple of 4
@@ -33,16 +33,16 @@ class DMConfig:
     multi_lr_milestones: list[int] = field(default_factory=lambda: [20])  # epochs after which the rate is multiplied …
     multi_lr_gamma: float = 0.1            # … by this
     lr_cycle: float = 20.0                 # the rate climbs to this many times learning_rate, then falls to 0; 0: no cycle
-    ema_decay: float = 0.999               # moving average of the weights, which is what one samples from; 0: none
-    precision: str = "auto"                # "auto": what the hardware is built for; or "float32", "bfloat16", "float16"
-    seed: int = 0                          # of the initial weights and everything drawn in training
-    schedule: str = "linear"               # of the variances; or "cosine", by lab.diffusion.schedules, which needs T alone
-    process: str = "ddpm"                  # what is trained; or "flow", explorations/FM.py's, for which betas mean nothing
+    ema_decay: float = 0.999               # of the moving average of the weights, used for sampling; 0: no average
+    precision: str = "auto"                # "auto": the fastest the hardware supports; or "float32", "bfloat16", "float16"
+    seed: int = 0                          # of the initial weights and all random numbers in training
+    schedule: str = "linear"               # or "cosine" (lab.diffusion.schedules), which depends on T alone
+    process: str = "ddpm"                  # or "flow" (explorations/FM.py), which ignores the betas
 
     def __post_init__(self):
         self.input_dim = self._pair("input_dim")
         self._integer("num_channels", 1, 1024)
-        self._integer("condition_mask_value", -1000, 1000)  # the network reads it as a number: float16 ends at 65504
+        self._integer("condition_mask_value", -1000, 1000)  # an input of the network, and float16 ends at 65504
         self._integer("num_classes", 1, 100_000)
         self._integer("T", 1, 100_000)
         self._real("beta_1", 1e-12, 0.999, "a number with 1e-12 <= beta_1 <= beta_T <= 0.999")
@@ -81,9 +81,9 @@ class DMConfig:
 
     @classmethod
     def of(cls, config):
-        """A DMConfig with the fields of any object, as the configs of earlier editions are; a DMConfig is returned as it is.
+        """A DMConfig from any object with its fields, such as the config of an earlier edition; a DMConfig is returned as it is.
 
-        A field that the object lacks has its default. input_dim may be one number, the side of a square.
+        Missing fields take their defaults. input_dim may be one number, the side of a square.
         Raises ValueError for an object without any of our fields, and for a value that cannot work.
         """
         if isinstance(config, cls):
@@ -99,7 +99,7 @@ class DMConfig:
     def _refuse(self, name, allowed):
         try:
             value = repr(getattr(self, name))
-        except ValueError:  # of a whole number with thousands of digits
+        except ValueError:  # an int with thousands of digits
             value = "a number too long to print"
         raise ValueError(f"{name} = {value}; allowed is {allowed}")
 
@@ -136,7 +136,7 @@ class DMConfig:
         return list(map(int, epochs))
 
     def _check_end(self):
-        """Refuse a linear schedule that leaves so little of an image at T that one cannot divide by it."""
+        """Raise ValueError for a linear schedule whose alpha_bar_T is too small to divide by its root."""
         stride = (self.beta_T - self.beta_1) / max(self.T - 1, 1)
         power = sum(math.log10(1 - self.beta_1 - stride * i) for i in range(self.T))
         if power < math.log10(LEAST):
@@ -147,7 +147,7 @@ class DMConfig:
 
 
 def is_finite(value):
-    """Whether a value is a finite real number, and no boolean passed as one."""
+    """Whether a value is a finite real number; a boolean is not."""
     try:
         return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number beyond what a float can hold

@@ -1,4 +1,4 @@
-"""What the notebook calls: data, the checks, the full training, and pictures of what was learnt."""
+"""The functions that the notebook calls: data, checks, the full training, and pictures of samples."""
 
 import dataclasses
 import functools
@@ -20,16 +20,16 @@ __all__ = [
     "load_model",
 ]  # fmt: skip
 
-EPOCH_STEPS = 20  # of the picture after each epoch; the pictures that count take all T
+EPOCH_STEPS = 20  # DDIM steps of the picture after each epoch; check_sample and sample_images take all T
 
 
 STUDENTS_WRITE = ("ResUNet.py", "DDPM.py")
 
 
 def in_one_line(call):
-    """In a notebook, an error of the code that students write shows as one line, and not as a screenful of frames.
+    """Show errors in the students' code as one line in a notebook, not as a long traceback.
 
-    The error itself stays as it is.
+    The exception itself is unchanged.
     """
 
     @functools.wraps(call)
@@ -38,14 +38,14 @@ def in_one_line(call):
             return call(*args, **options)
         except Exception as error:
             if line := _line(error):
-                error._render_traceback_ = lambda: [line]  # what IPython asks an error for
+                error._render_traceback_ = lambda: [line]  # IPython calls this to show the error
             raise
 
     return shown
 
 
 def _line(error):
-    """What to say of an error that the code of a student raised; None for others."""
+    """One line about an error raised in the students' code; None for other errors."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if Path(frame.f_code.co_filename).name in STUDENTS_WRITE]
     if not frames:
         return None
@@ -66,9 +66,9 @@ def best_device():
 
 
 def make_dataloader(transform, batch_size, dir="./data", train=True, limit=None):
-    """Batches of MNIST, images (B, 1, 28, 28) and labels (B,); downloaded to `dir` where it must, verified, shuffled to train.
+    """Batches of MNIST, images (B, 1, 28, 28) and labels (B,); downloaded to `dir` if needed, verified, shuffled if `train`.
 
-    limit: serve only the first so many images. Raises ValueError for a batch_size or limit below 1, and
+    limit: use only the first `limit` images. Raises ValueError for a batch_size or limit below 1, and
     lab.training.data.DataError for damaged files.
     """
     return data.loader(data.mnist(transform, dir, train), batch_size, shuffle=train, limit=limit)
@@ -98,7 +98,7 @@ def check(section):
 def check_forward(dataloader, dmconfig, device, model_class=None):
     """Train a new model for one epoch, show the loss of each step, and return the model with its averaged weights.
 
-    model_class: what is trained, by default ConditionalDDPM.
+    model_class: the class to train, by default ConditionalDDPM.
     """
     model = _new_model(dmconfig, device, model_class)
     dmconfig = dataclasses.replace(DMConfig.of(dmconfig), process=_process(model))
@@ -122,12 +122,12 @@ def check_sample(model, dmconfig, device):
 
 @in_one_line
 def solver(dmconfig, exp_name, train_loader, test_loader, resume=True, model_class=None):
-    """Train in full and keep the result in ./save/<exp_name>; an experiment that was interrupted goes on where it stopped.
+    """Train in full and keep the result in ./save/<exp_name>; an interrupted experiment resumes where it stopped.
 
-    There: best_checkpoint.pth (the lowest test loss), last_checkpoint.pth, log.csv, loss_curve.png, and
+    Written there: best_checkpoint.pth (the lowest test loss), last_checkpoint.pth, log.csv, loss_curve.png, and
     images/generate_epoch_<k>.png, drawn in a few steps of DDIM. A finished experiment prints its history and returns.
-    model_class: what is trained, by default ConditionalDDPM. Returns the history, a dict an epoch. Raises ValueError where the
-    experiment was trained with other settings, and, with resume=False, where it exists at all.
+    model_class: the class to train, by default ConditionalDDPM. Returns the history, a dict an epoch. Raises ValueError if the
+    experiment was trained with other settings, or if resume=False and it exists already.
     """
     if Path(exp_name).name != exp_name or exp_name in ("", ".", ".."):
         raise ValueError(f"exp_name = {exp_name!r}; allowed is the name of a folder in ./save")
@@ -141,7 +141,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True, model_cla
     def picture(model):
         steps = min(EPOCH_STEPS, dmconfig.T)
         generator = torch.Generator().manual_seed(0)
-        # clip: at the noisiest steps of a steep schedule x_0 is a guess divided by almost nothing
+        # clip: at the noisiest steps of a steep schedule, computing x_0 divides by almost 0
         images = samplers.sample(
             model, _ten_of_each(dmconfig), dmconfig.omega, method="ddim", steps=steps, clip=True, generator=generator
         )
@@ -154,7 +154,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True, model_cla
 
 
 def _standing(folder, dmconfig):
-    """Where an experiment stands that was interrupted."""
+    """One line on how far an interrupted experiment got."""
     done = 0
     if (folder / "last_checkpoint.pth").exists():
         done = checkpoint.load(folder / "last_checkpoint.pth")["epoch"]
@@ -177,14 +177,14 @@ def sample_images(config, checkpoint_path, model_class=None):
 def load_model(checkpoint_path=None, device=None, model_class=None):
     """A ConditionalDDPM in eval mode from a checkpoint; without a path, with the weights that ship with the project.
 
-    checkpoint_path: a .pth of `solver`, or one of the .safetensors that ship. device: where the model goes, by default the
-    fastest there is. model_class: what was trained, by default ConditionalDDPM. Raises lab.training.checkpoint.CheckpointError
-    for a file that is no checkpoint of this course, or one of another process than the class's.
+    checkpoint_path: a .pth of `solver`, or one of the .safetensors that ship. device: by default the fastest there is.
+    model_class: the class that was trained, by default ConditionalDDPM. Raises lab.training.checkpoint.CheckpointError for a
+    file that is not a checkpoint of this course, or whose process (DDPM or flow) is not that of model_class.
     """
     model_class, device = model_class or _ddpm(), device or best_device()
     path = Path(checkpoint_path or pretrained.DIGITS)
     state = (pretrained if path.suffix == ".safetensors" else checkpoint).load(path, device)
-    dmconfig = DMConfig.from_dict(state.get("dmconfig", {}))  # the judge's weights have none, and do not fit
+    dmconfig = DMConfig.from_dict(state.get("dmconfig", {}))  # the judge's weights have no dmconfig; fill refuses them
     if dmconfig.process != _process(model_class):
         raise checkpoint.CheckpointError(
             f"{path} holds weights of the process {dmconfig.process!r}, and {model_class.__name__} is {_process(model_class)!r}; "
@@ -202,12 +202,12 @@ def _ddpm():
 
 
 def _process(model):
-    """DMConfig.process of what a model or its class trains."""
+    """The DMConfig.process of a model or a model class."""
     return "flow" if getattr(model, "output", "eps") == "flow" else "ddpm"
 
 
 def _new_model(dmconfig, device, model_class=None):
-    """A model of dmconfig, handed as it is: a class of an earlier edition knows the config of that edition."""
+    """A new model. dmconfig is passed on unconverted: a class of an earlier edition expects the config of that edition."""
     return initialised(model_class or _ddpm(), dmconfig, device)
 
 

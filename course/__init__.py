@@ -1,4 +1,4 @@
-"""For teaching staff. The checks that students have, the package `checks` in tests/, can be imported once this is."""
+"""For teaching staff. Importing it makes the students' checks, the package `checks` in tests/, importable."""
 
 import sys
 from pathlib import Path

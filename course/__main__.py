@@ -1,4 +1,4 @@
-"""The command line of the course's office: python -m course handout | grade | gradescope | nbgrader."""
+"""The command line for staff: python -m course handout | grade | gradescope | nbgrader."""
 
 import argparse
 import os
@@ -86,7 +86,7 @@ def nbgrader(arguments):
 
 
 def parser():
-    main = argparse.ArgumentParser(prog="python -m course", description="The course's office.")
+    main = argparse.ArgumentParser(prog="python -m course", description="Hand out and grade the course.")
     commands = main.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser("handout", help="make what students receive", description="Make what students receive, in a new folder.")
@@ -95,7 +95,7 @@ def parser():
 
     command = commands.add_parser("grade", help="grade a submission, or a class", description=grade.__doc__)
     command.add_argument("submission", nargs="?", metavar="SUBMISSION", help="a folder or a zip")
-    command.add_argument("--format", choices=FORMATS, help="of what is written (default: text)")
+    command.add_argument("--format", choices=FORMATS, help="format of the output (default: text)")
     command.add_argument("--out", help="the file to write (default: the terminal); with --all the folder of the report")
     command.add_argument("--all", metavar="FOLDER", help="grade a class: each sub-folder and zip of FOLDER is a submission")
     command.add_argument("--jobs", type=int, help="with --all, how many are graded at once (default: one a core)")

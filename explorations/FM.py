@@ -1,4 +1,4 @@
-"""Flow matching: the network learns a velocity, and drawing is one straight integration from noise to an image.
+"""Flow matching: the network learns a velocity, and sampling integrates it along a straight path from noise to an image.
 
 Lipman et al. 2023, "Flow Matching for Generative Modeling", arXiv:2210.02747, with the straight path of
 Liu et al. 2023, "Flow Straight and Fast", arXiv:2209.03003. Time runs from 0, noise, to 1, the image.
@@ -18,11 +18,11 @@ from ResUNet import ConditionalUnet
 class ConditionalFM(nn.Module):
     """A flow from noise to images given a class, called as a ConditionalDDPM is.
 
-    dmconfig: a config.DMConfig, or what DMConfig.of takes; T is the number of Euler's steps, and the betas mean nothing here.
-    `network(x, t, c)` predicts the velocity at x_t, t in [0, 1]; a student completes the two methods that follow.
+    dmconfig: a config.DMConfig, or any object that DMConfig.of accepts; T is the number of Euler steps, the betas are ignored.
+    `network(x, t, c)` predicts the velocity at x_t, t in [0, 1]. Students complete forward and sample.
     """
 
-    output = "flow"  # what the network's answer is, for lab.diffusion
+    output = "flow"  # what the network predicts, for lab.diffusion
 
     def __init__(self, dmconfig):
         super().__init__()
@@ -53,12 +53,12 @@ class ConditionalFM(nn.Module):
 
     @torch.no_grad()
     def sample(self, conditions, omega, generator=None):
-        """New images of the classes asked for: dx/dt = v from t = 0 to 1 by T of Euler's steps.
+        """New images of the classes asked for: dx/dt = v from t = 0 to 1 in T Euler steps.
 
         conditions: labels (B,) or one-hot rows (B, num_classes). generator: a torch.Generator for the noise.
         omega: the guidance weight of v = (1 + omega) * v_cond - omega * v_uncond, as ConditionalDDPM's.
-        Returns (B, C, H, W) in [0, 1]. Raises ValueError for other shapes, types, labels and an omega that is not finite, and
-        for images that are not.
+        Returns (B, C, H, W) in [0, 1]. Raises ValueError for other shapes, types and labels, and where omega or the
+        images are not finite.
         """
         T, mask_value = self.dmconfig.T, self.dmconfig.condition_mask_value
         omega = number("omega", omega, 2.0)

@@ -21,7 +21,7 @@ from lab.training.trainer import initialised
 from utils import best_device, make_dataloader
 
 Variant = namedtuple("Variant", "settings low", defaults=(-1.0,))
-Variant.__doc__ = "What sets one training apart: settings of DMConfig, and what black is to the process (white is 1)."
+Variant.__doc__ = "How one training differs: settings of DMConfig, and the pixel value of black (white is 1)."
 BASELINE = {"T": 1000, "schedule": "cosine"}
 VARIANTS = {
     "baseline": Variant(BASELINE),
@@ -31,7 +31,7 @@ VARIANTS = {
     "T = 10": Variant({**BASELINE, "T": 10}),
 }
 KINDS = ("conditional", "unconditional")
-WAYS = {  # what is judged: a training, and how one draws from it
+WAYS = {  # what is judged: a training, and how its model is sampled
     **{name: (name, {}) for name in VARIANTS},
     "no clipping": ("baseline", {"clip": False}),
     "no averaging": ("baseline", {"averaged": False}),
@@ -69,10 +69,10 @@ def place(folder, name, kind):
 
 
 def train(name, kind, folder, *, moments, limit, test_limit, **settings):
-    """Train the variant `name` of one of KINDS in its place below `folder`, or go on with it; its history, a dict an epoch.
+    """Train the variant `name` as `kind`, one of KINDS, in its folder below `folder`, or resume it; returns its history.
 
-    moments: the epochs of which the whole state is kept, as epoch_<k>.pth. limit, test_limit: images. settings: of DMConfig.
-    Raises ValueError where an earlier training has not kept one of them.
+    moments: the epochs whose whole state is kept, as epoch_<k>.pth. limit, test_limit: numbers of images. settings: of
+    DMConfig. Raises ValueError if an earlier training did not keep one of `moments`.
     """
     variant, device, folder = VARIANTS[name], best_device(), place(folder, name, kind)
     condition = {"conditional": {"mask_p": 0.1, "omega": 1.0}, "unconditional": {"mask_p": 1.0, "omega": -1.0}}[kind]
@@ -95,7 +95,7 @@ def train(name, kind, folder, *, moments, limit, test_limit, **settings):
 
 
 def load(path, averaged=True):
-    """The model of an epoch_<k>.pth: its averaged weights, or those that the optimizer had."""
+    """The model of an epoch_<k>.pth: with its averaged weights, or those of the optimizer."""
     state = checkpoint.load(path, best_device(), (*checkpoint.KEYS, "raw_model_state_dict"))
     model = AdditiveDDPM(DMConfig.from_dict(state["dmconfig"])).to(best_device(), memory_format=torch.channels_last)
     model.load_state_dict(state["model_state_dict" if averaged else "raw_model_state_dict"])
@@ -117,9 +117,9 @@ def draw(model, labels, low, *, steps, clip=True, seed=0):
 
 
 def judged(path, low, count, *, averaged=True, **how):
-    """What lab.quality.evaluate says of `count` images by the model of `path`, an epoch_<k>.pth; found once and kept beside it.
+    """The result of lab.quality.evaluate for `count` images by the model of `path`, an epoch_<k>.pth; cached beside it.
 
-    averaged: as of `load`. how: of `draw`. Classes are in the proportions of the test set; an unconditional model draws them as they come.
+    averaged: see `load`. how: see `draw`. Labels are in the proportions of the test set; an unconditional model ignores them.
     """
     said = "_".join(f"{name}={value}" for name, value in {"count": count, "averaged": averaged, **how}.items())
     kept = path.with_name(f"{path.stem}_{said}.json")

@@ -1,4 +1,4 @@
-"""How the networks of `unet` are trained and shown: what this exploration does more than once."""
+"""Training and figures of the networks of `unet`, as the notebook uses them more than once."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Size(NamedTuple):
     features: int
     batch: int  # images a step
     images: int  # an epoch
-    shown: list  # epochs after which samples are shown, the last of them the end
+    shown: list  # epochs after which samples are shown; training ends with the last
 
     def config(self, **more):
         """The settings of a training of this size, without the course's cycle of the learning rate."""
@@ -41,7 +41,7 @@ class Size(NamedTuple):
 
 
 def train(make, dmconfig, name, train_loader, test_loader, picture):
-    """Train make(dmconfig) in ./save/NAME, or go on with it: the model with its last averaged weights, and its history."""
+    """Train make(dmconfig) in ./save/NAME, or resume it; returns the model with its last averaged weights, and its history."""
     device, folder = best_device(), Path("save") / name
     model = initialised(make, dmconfig, device)
     history = experiment.run(model, dmconfig, folder, train_loader, test_loader, device, picture, display.Bars())
@@ -50,7 +50,7 @@ def train(make, dmconfig, name, train_loader, test_loader, picture):
 
 
 def denoised_figure(model, images, sigmas, title):
-    """Images (B, 1, 28, 28) under each of `sigmas`, and what `model` makes of them below: a figure, two rows a sigma."""
+    """A figure, two rows a sigma: images (B, 1, 28, 28) with noise of each of `sigmas`, and denoised by `model` below."""
     rows, names = [], []
     for sigma in sigmas:
         seen = noisy(images, sigma, torch.Generator().manual_seed(0))
@@ -99,7 +99,7 @@ def loss_figure(histories, title, ylabel):
 
 
 def cost(model):
-    """What the network of `model` takes: its parameters, and the multiplications and additions of one image, forwards."""
+    """The cost of the network of `model`: its number of parameters, and the FLOPs of one image's forward pass."""
     config, device = model.dmconfig, next(model.network.parameters()).device
     x, t = (torch.zeros(1, *shape, device=device) for shape in ((config.num_channels, *config.input_dim), (1, 1, 1)))
     with torch.no_grad(), evaluating(model.network), FlopCounterMode(display=False) as counter:
@@ -108,7 +108,7 @@ def cost(model):
 
 
 def cost_rows(trained, images):
-    """A row of a table for each of {name: (model, history)}: what its training took, with `images` an epoch, and where it ended."""
+    """A row of a table for each of {name: (model, history)}: the cost of its training, with `images` an epoch, and its last test loss."""
     rows = []
     for name, (model, history) in trained.items():
         parameters, flops = cost(model)
@@ -120,7 +120,7 @@ def cost_rows(trained, images):
 
 
 def quality_rows(judged):
-    """A row of a table for each guidance weight in the rows of `lab.quality.sweep` of {name: rows}: median and range over the seeds."""
+    """A table row for each network and guidance weight, median and range over the seeds; judged: {name: rows of `lab.quality.sweep`}."""
     rows = []
     for name, all_rows in judged.items():
         for omega in sorted({row["omega"] for row in all_rows}):
@@ -134,6 +134,6 @@ def quality_rows(judged):
 
 
 def film(model, omega, path, steps):
-    """A GIF at `path` of the digits 0 to 4 on their way from noise, by `steps` of eq. (7), Ho et al. 2020; in 16 greys, for its size."""
+    """A GIF at `path` of the digits 0 to 4 on their way from noise, by `steps` of eq. (7), Ho et al. 2020; in 16 greys, to be small."""
     way = samplers.trajectory(model, torch.arange(5), omega, method="ddpm", steps=steps, generator=torch.Generator().manual_seed(0))
     display.save_film([(display.grid(samplers.pixels(step.x), 5) * 15).round() / 15 for step in way], path)

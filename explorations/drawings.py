@@ -1,4 +1,4 @@
-"""What a reader draws or finds, as a model wants it: digits in the manner of MNIST, pictures for DeepFloyd."""
+"""A reader's drawings and pictures, in the form that a model takes: digits like MNIST's, pictures for DeepFloyd."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ BOX, SIZE = 20, 28  # MNIST: the digit fits a box of 20x20 pixels, its centre of
 PEN = 2.5  # pixels: a thinner line would fade as it shrinks
 CANVAS = 200  # pixels of the longer side of a drawing given as strokes
 SEVEN = [[(0, 0), (1, 0), (0.35, 1.8)], [(0.25, 0.9), (0.95, 0.9)]]  # strokes of points (x, y)
-INK = 0.25  # of the darkest: what counts as drawn, beside the grain of a photograph or of JPEG
+INK = 0.25  # of the darkest: above this a pixel is drawn, and not photographic grain or JPEG noise
 
 
 def digit(picture):
@@ -37,7 +37,7 @@ def digit(picture):
 
 
 def strokes(lines, pen=0.13):
-    """A drawing from its lines as a digit: each a list of points (x, y), y downwards, in any unit; pen: its width, of the longer side.
+    """A drawing from its lines as a digit: each a list of points (x, y), y downwards, in any unit. pen: its width / longer side.
 
     Raises ValueError for points that are no pairs of finite numbers.
     """
@@ -61,7 +61,7 @@ def strokes(lines, pen=0.13):
 
 
 def seven():
-    """A drawing, where the reader has none: (1, 1, 28, 28) in [0, 1]."""
+    """A drawn 7, for readers who have no drawing: (1, 1, 28, 28) in [0, 1]."""
     return strokes(SEVEN)
 
 
@@ -80,7 +80,7 @@ def picture(source, size):
 
 
 def _rgb(image):
-    """An image of any mode as RGB: of 16 bits the brightest as white, and what is transparent on white."""
+    """An image of any mode as RGB: 16 bits scaled so that the brightest is white, transparency put on white."""
     if _deep(image):
         grey = np.asarray(image, dtype=np.float32)
         return Image.fromarray((grey * (255 / max(grey.max(), 1))).astype(np.uint8)).convert("RGB")
@@ -89,19 +89,19 @@ def _rgb(image):
 
 
 def _deep(image):
-    """Whether it has 16 bits and more, which PIL would cut off at 255."""
+    """Whether an image has 16 bits or more, which PIL would cut off at 255."""
     return image.mode.startswith("I") or image.mode == "F"
 
 
 def _ink(picture):
-    """How much is drawn at each pixel, (H, W) float32 from 0 to 1: the distance from the ground, which is what most of the border shows."""
+    """How much is drawn at each pixel, (H, W) float32 from 0 to 1: the distance from the ground, the border's median."""
     image = ImageOps.exif_transpose(picture if isinstance(picture, Image.Image) else Image.open(picture))  # as a phone held it
     if _deep(image):
         grey = np.asarray(image, dtype=np.float32)
     else:
         coloured = np.asarray(image.convert("RGBA"), dtype=np.float32)
         alpha, grey = coloured[..., 3] / 255, coloured[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
-        if alpha.min() < 1:  # put what is drawn on a ground unlike it
+        if alpha.min() < 1:  # put the drawing on a ground of contrast
             ground = 255.0 if (grey * alpha).sum() < 127.5 * alpha.sum() else 0.0
             grey = alpha * grey + (1 - alpha) * ground
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
@@ -110,7 +110,7 @@ def _ink(picture):
 
 
 def _thickened(ink, pen):
-    """The drawing with lines of at least `pen` pixels: twice the largest distance from a line's middle to its edge."""
+    """The drawing with lines at least `pen` pixels thick, measured as twice the largest distance from middle to edge."""
     drawn = ink > INK
     thick = 2 * ndimage.distance_transform_edt(np.pad(drawn, 1)).max() - 1
     grow = (pen - thick) / 2

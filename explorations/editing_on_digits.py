@@ -12,7 +12,7 @@ from lab.editing.views import IDENTITY, ROTATION
 from lab.quality import judge
 
 NOISE = (0.25, 0.5, 0.75)  # t / T of the noisy images
-SIGMAS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the classical blur, the best of which stands beside the model
+SIGMAS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the Gaussian blur, the best of which is compared with the model
 HALF = torch.zeros(28, 28)
 HALF[14:] = 1  # the lower half is drawn anew
 
@@ -53,7 +53,7 @@ def denoised(model, images, part, steps=40):
     start = steps - round(part * steps)
     t = editing.timesteps(model, steps)[start]
     x_t = editing.noised(model, editing.to_model(model, images), t, seeded())
-    # A blurred x_t is as dark as x_t: divided by what is left of the image. The σ is the best for these very images.
+    # A blurred x_t keeps alpha_t of the image, so it is divided by that. The best σ is chosen on these very images.
     blurred = [editing.blur(x_t / model.alpha[t], 15, sigma) for sigma in SIGMAS]
     return {
         "noisy": x_t,
@@ -74,7 +74,7 @@ def denoising_table(model, images):
 
 
 def quality_row(model, count, omega, steps, seed=0):
-    """`count` digits judged; the seconds are the processor's, of all its cores together."""
+    """`count` digits judged; the seconds are CPU time, summed over the cores."""
     labels, started = quality.proportional_labels(count), time.process_time()
     images = editing.final(editing.sample(model, labels, omega=omega, steps=steps, generator=seeded(seed)))
     seconds = time.process_time() - started
@@ -85,7 +85,7 @@ def quality_row(model, count, omega, steps, seed=0):
 
 
 def become(model, images, digit, starts, steps=30):
-    """Images in [0, 1] edited into `digit` from each start index: a row each of what is read, and how near it stays; and the images."""
+    """Images in [0, 1] edited into `digit` from each start index: rows with the share read as `digit` and the PSNR; and the images."""
     x, rows, results = editing.to_model(model, images), [], []
     for start in starts:
         results.append(editing.final(editing.edit(model, x, start, digit, steps=steps, generator=seeded())))
@@ -103,7 +103,7 @@ def completed(model, images, steps=30):
 
 
 def resampling_row(model, images, labels, resample, steps):
-    """The lower half drawn anew without a class: the part read as the digit it was, ± one standard error, and how unlike real digits."""
+    """The lower half redrawn without a class: the share still read as its digit, ± one standard error, and the Fréchet distance."""
     way = editing.inpaint(model, editing.to_model(model, images), HALF, resample=resample, omega=-1.0, steps=steps, generator=seeded())
     x = editing.final(way)
     right = (read(model, x) == labels).float()
@@ -125,7 +125,7 @@ def anagrams(model, pair, count, view=ROTATION, **how):
 def pair_table(model, count, view=ROTATION, **how):
     """How many of `count` digits of each pair are read right both ways, the best first.
 
-    Where a view is its own inverse, (a, b) is (b, a) turned.
+    Pairs (a, b) with a <= b only: if a view is its own inverse, (b, a) is (a, b) turned.
     """
     rows = []
     for pair in itertools.combinations_with_replacement(range(10), 2):
@@ -135,9 +135,9 @@ def pair_table(model, count, view=ROTATION, **how):
 
 
 def hybrids(model, low, high, count, sigma, **how):
-    """Hybrid digits, and a row of the part that is read as `high` from near, as `low` from afar, and right in both.
+    """Hybrid digits, and a row of the shares read as `high` from near, as `low` from afar, and as both.
 
-    The control: how many plain digits of `high` are read as `low` from afar, which is no hybrid's merit.
+    The control: the share of plain digits of `high` that are read as `low` from afar.
     """
     kernel = 2 * round(2 * sigma) + 1
     x = editing.final(editing.hybrid(model, low, high, count, sigma=sigma, kernel=kernel, generator=seeded(), **how))
@@ -149,5 +149,5 @@ def hybrids(model, low, high, count, sigma, **how):
 
 
 def seen_from_afar(x, sigma):
-    """Images as a person sees them who is too far away for the high frequencies."""
+    """Images as seen from too far away for the high frequencies."""
     return editing.blur(x, 2 * round(2 * sigma) + 1, sigma)

@@ -1,4 +1,4 @@
-"""Choosing the noise: DDIM backwards, and the start that survives the round trip to an image and back."""
+"""Choosing the starting noise: DDIM inversion, and the start that is closest to its inversion after a round trip to an image."""
 
 import hashlib
 import io
@@ -19,21 +19,21 @@ from lab.quality import judge
 from lab.training import checkpoint
 
 Trips = namedtuple("Trips", "start image similarity")
-OTHERS = 1_000_000  # from a seed to that of the starts that the judge alone may choose among
+OTHERS = 1_000_000  # added to a seed for the extra starts, which only the judge chooses among
 Trips.__doc__ = "Round trips of K starts a label: x_T and the image x_0, (B, K, C, H, W), and the cosine of x_T and its inversion, (B, K)."
 MEASURES = {"accuracy": "accuracy", "frechet": "Fréchet", "precision": "precision", "recall": "recall"}
 
 
 def invert(model, x_0, labels, omega, *, steps):
-    """From images back to the noise that deterministic sampling makes them of: eq. (12), Song et al. 2021, arXiv:2010.02502, with
+    """DDIM inversion, from images back to the noise that would give them: eq. (12), Song et al. 2021, arXiv:2010.02502, with
     sigma = 0, upwards through the times of `lab.samplers`.
 
-    x_0: (B, C, H, W) as the process sees them, (x - 0.1307) / 0.3081, neither clamped nor rounded. labels, omega, steps: as there.
-    The step up from x_s to x_t needs eps(x_t, t), and x_t is what is looked for. The network is asked about x_s at t, the time it
-    goes to: on the way down it was asked at t as well, and 0, where the first step begins, is no time that it knows. diffusers'
-    DDIMInverseScheduler does the same. Returns x_T, (B, C, H, W). Raises ValueError for other shapes and values, before any work.
+    x_0: (B, C, H, W), scaled by (x - 0.1307) / 0.3081, neither clamped nor rounded. labels, omega, steps: as for `trajectory`.
+    The step up from x_s to x_t needs eps(x_t, t), but x_t is not known yet, so it takes eps(x_s, t). The time is t as in the step
+    down, and because the network knows no time 0, at which the first step begins. diffusers' DDIMInverseScheduler does the same.
+    Returns x_T, (B, C, H, W). Raises ValueError for other shapes and values, before any work.
     """
-    samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
+    samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # checks its arguments, draws nothing
     way = process(model)
     if way.output != "eps":  # the network is asked at another time than that of x
         raise ValueError(f"the network predicts {way.output!r}; allowed is 'eps'")
@@ -46,7 +46,7 @@ def invert(model, x_0, labels, omega, *, steps):
 
 
 def renoise(model, x_0, generator=None):
-    """What sketches of this idea take for an inversion: x_T drawn from q(x_T | x_0), eq. (4), Ho et al. 2020, arXiv:2006.11239.
+    """What sketches of this idea use in place of inversion: x_T drawn from q(x_T | x_0), eq. (4), Ho et al. 2020, arXiv:2006.11239.
 
     Fresh noise at each of the steps, q(x_t | x_{t-1}), adds up to the same distribution. x_0 and x_T: (B, C, H, W).
     """
@@ -56,7 +56,7 @@ def renoise(model, x_0, generator=None):
 
 
 def fresh_similarity(model, trips, seed):
-    """What `renoise` in the place of the inversion makes of Trips: cosines (B, K)."""
+    """The similarity of Trips with `renoise` in place of the inversion: cosines (B, K)."""
     return similarity(trips.start, renoise(model, trips.image, torch.Generator().manual_seed(seed)))
 
 
@@ -68,12 +68,12 @@ def similarity(a, b):
 def round_trips(model, labels, omega, K, *, steps, generator=None):
     """K starts for each label, sampled with deterministic DDIM and inverted: Trips, on the CPU.
 
-    The starts are those of `lab.samplers`: the first Step of a trajectory is the x_T that it drew. K (2 steps + 1) calls of the
-    network a label: one for the start, `steps` there and `steps` back. Raises ValueError for K below 1 and for what
+    The starts are those of `lab.samplers`: the first Step of a trajectory is the x_T that it drew. It takes K (2 steps + 1) calls
+    of the network a label: for each start one, `steps` down and `steps` back. Raises ValueError for K below 1 and for what
     `samplers.trajectory` refuses, before any work.
     """
     _check_K(K)
-    samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # looks at them, and draws nothing
+    samplers.trajectory(model, labels, omega, method="ddim", steps=steps)  # checks its arguments, draws nothing
     parts = []
     for part in labels.repeat_interleave(K).split(samplers.BATCH):
         first, *_, last = samplers.trajectory(model, part, omega, method="ddim", steps=steps, clip=False, generator=generator)
@@ -89,7 +89,7 @@ def picked(values, scores):
 
 @torch.no_grad()
 def read_as(images, labels):
-    """The judge's probability that images (B, K, C, H, W) of the process are the digits `labels` (B,), (B, K), and if it reads them so."""
+    """The judge's probability that images (B, K, C, H, W) of the process are the `labels` (B,), and whether it reads them so, (B, K)."""
     reader = judge.load()
     seen, features = judge.read(reader, samplers.pixels(images.flatten(0, 1)))
     wanted = labels.repeat_interleave(images.shape[1])
@@ -98,15 +98,15 @@ def read_as(images, labels):
 
 
 def measure(model, labels, omega, Ks, steps, seed, folder):
-    """The table's rows under one seed, a dict each: what is chosen among K starts by three ways, and what more steps make of one start.
+    """The table's rows under one seed, a dict each: the best of K starts by three criteria, and one start with more steps.
 
-    The judge needs no way back, so for the evaluations of K round trips it has more starts: those, and others drawn for it alone.
-    What the network draws is kept in `folder`, so that a run that is stopped goes on. Returns the rows and the Trips. Raises
-    ValueError for Ks below 1, and where the steps that a choice among K costs are more than T, before any work.
+    The judge needs no inversion, so for the cost of K round trips it gets more starts: the K, and others drawn for it alone.
+    Samples are cached in `folder`, so that a stopped run resumes. Returns the rows and the Trips. Raises ValueError, before any
+    work, for Ks below 1, or if the steps that a choice among K costs are more than T.
     """
     for K in Ks:
         _check_K(K)
-        samplers.trajectory(model, labels, omega, method="ddim", steps=K * (2 * steps + 1) - 1)  # looks at them, and draws nothing
+        samplers.trajectory(model, labels, omega, method="ddim", steps=K * (2 * steps + 1) - 1)  # checks its arguments, draws nothing
     kept, rows = Path(folder) / f"{_known(model, labels)} omega {omega:g} seed {seed}", []
     chance, K = torch.Generator().manual_seed(seed), max(Ks)
     trips = Trips(*_kept(f"{kept}, {K} trips of {steps}.pt", lambda: round_trips(model, labels, omega, K, steps=steps, generator=chance)))
@@ -134,7 +134,7 @@ def measure(model, labels, omega, Ks, steps, seed, folder):
 
 
 def correlation(a, b):
-    """Pearson's correlation of (B, K) with (B, K) among the K starts of one label, all labels together: what a choice could go by."""
+    """Pearson's correlation of (B, K) with (B, K) within the K starts of each label, over all labels: what a choice can use."""
     a, b = (v - v.mean(1, keepdim=True) for v in (a, b))
     return F.cosine_similarity(a.flatten(), b.flatten(), dim=0).item()
 
@@ -147,7 +147,7 @@ def interval(values):
 
 
 def linked(many, others):
-    """The correlations of what several seeds gave with what they gave else, as words: mean ± half of the 95 % interval."""
+    """The `correlation` of two quantities, a list over seeds each, in words: mean ± half of the 95 % interval."""
     mean, half = interval([correlation(a, b) for a, b in zip(many, others)])
     return f"{mean:+.3f} ± {half:.3f}"
 
@@ -155,7 +155,7 @@ def linked(many, others):
 def table(rows, beside=None):
     """Rows of `measure` under several seeds as Markdown, mean ± half of the 95 % interval.
 
-    beside: a way, as "one start"; then what the others have more than it under the same seed, which is the same starts.
+    beside: a way, as "one start"; the others are then given as differences from it under the same seed, with the same starts.
     """
     base = {row["seed"]: row for row in rows if row["way"] == beside}
     lines = ["| way | K | network evaluations a digit | " + " | ".join(MEASURES.values()) + " |", "|---" * (3 + len(MEASURES)) + "|"]
@@ -208,7 +208,7 @@ def _sampled(model, labels, omega, steps, starts=None, generator=None):
 
 
 def _known(model, labels):
-    """A name for these labels drawn by these weights, so that what others drew is not taken for theirs."""
+    """A cache name for these labels and weights, so that samples of others are not taken for theirs."""
     digest = hashlib.sha256(str(model.dmconfig).encode())
     for tensor in (*model.network.state_dict().values(), labels):
         digest.update(tensor.cpu().numpy().tobytes())

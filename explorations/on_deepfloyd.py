@@ -1,4 +1,4 @@
-"""The notebook's calls on DeepFloyd IF, where its weights are at hand; where not, one line says what is missing."""
+"""The notebook's calls of DeepFloyd IF. Without its weights, one line says what is missing."""
 
 import matplotlib.pyplot as plt
 import torch
@@ -23,7 +23,7 @@ class Floyd:
             self.missing = missing
 
     def show(self, loop, title):
-        """A figure of the images that loop(model) ends with, or of those that it is, which are returned."""
+        """Show and return the images of loop(model), which are those of its last Step or the tensor itself."""
         if self.model is None:
             return self._say(self.stage_I)
         images = loop(self.model)

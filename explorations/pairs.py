@@ -16,7 +16,7 @@ from utils import best_device, make_dataloader
 
 SIZE, CLASSES = (SIDE, 2 * SIDE), 100
 INK = 0.5  # a pixel brighter than this is ink
-COLUMNS = {  # of a table: what `measure` calls them, and how they are written
+COLUMNS = {  # of a table: the keys of `measure`, and how they are printed
     "both right": ("both right", "{:.1%}"),
     "digits right": ("accuracy", "{:.2%}"),
     "Fréchet distance": ("frechet", "{:.3f}"),
@@ -74,7 +74,7 @@ def draw(model, numbers, omega, seed):
 
 
 def measure(model, omega, count, seed):
-    """`count` pairs of `model`, judged: a dict of numbers, those of `quality.evaluate` for their digits among them."""
+    """`count` pairs of `model`, judged: a dict of numbers, including those of `quality.evaluate` for their digits."""
     digits = quality.proportional_labels(2 * count).view(count, 2)
     numbers, started = 10 * digits[:, 0] + digits[:, 1], time.perf_counter()
     images = draw(model, numbers, omega, seed)

@@ -1,4 +1,4 @@
-"""How near to the clean images: the peak signal-to-noise ratio of a denoiser beside that of a Gaussian blur."""
+"""The peak signal-to-noise ratio (PSNR) of a denoiser, compared with that of a Gaussian blur."""
 
 import math
 from statistics import median
@@ -18,21 +18,21 @@ BLURS = [k / 10 for k in range(26)]  # standard deviations in pixels that `best_
 
 @torch.no_grad()
 def denoise(model, images):
-    """What a `unet.Denoiser` makes of images (B, C, H, W)."""
+    """Images (B, C, H, W) denoised by a `unet.Denoiser`."""
     device = next(model.parameters()).device
     with evaluating(model.network):
         return torch.cat([model.network(part.to(device)).cpu() for part in images.split(samplers.BATCH)])
 
 
 def blur(images, sigma):
-    """Images (B, C, H, W) under a Gaussian of `sigma` pixels, cut off at three; 0 leaves them as they are."""
+    """Images (B, C, H, W) under a Gaussian of `sigma` pixels, cut off at 3 sigma; 0 leaves them as they are."""
     return functional.gaussian_blur(images, 2 * math.ceil(3 * sigma) + 1, sigma) if sigma else images
 
 
 def psnr(images, clean):
     """The peak signal-to-noise ratio in dB, 10 log10(1 / MSE), the mean over the images (B, C, H, W), whose peak is 1.
 
-    The images are clamped to [0, 1] before, as one sees them. Raises ValueError where the two differ in shape.
+    The images are clamped to [0, 1] first, as they are shown. Raises ValueError where the two differ in shape.
     """
     if images.shape != clean.shape:
         raise ValueError(f"images have shape {tuple(images.shape)}, the clean ones {tuple(clean.shape)}; allowed is the same")

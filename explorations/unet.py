@@ -1,4 +1,4 @@
-"""A U-Net that can be told the time and the class, and the two ways to train it: to remove one noise level, or as a diffusion model."""
+"""A U-Net, optionally conditioned on time and class, and two ways to train it: to remove one noise level, or as a diffusion model."""
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,8 @@ BLOCKS = ("init_conv", "downblock1", "downblock2", "to_vec", "upblock0", "upbloc
 class DenoisingUnet(nn.Module):
     """The blocks of the course's U-Net without its fusion: time and class reach two places only, the bottleneck and the first up block.
 
-    There the features are scaled by the class and shifted by the time, scale(c) * features + shift(t), each of them a two-layer block:
-    FiLM, Perez et al. 2017, arXiv:1709.07871. timed: whether it is told the time. n_classes: length of the condition, 0: not told.
+    There the features are scaled by the class and shifted by the time, scale(c) * features + shift(t), both two-layer blocks: FiLM,
+    Perez et al. 2017, arXiv:1709.07871. timed: whether it takes the time. n_classes: length of the condition; 0: it takes none.
     The other arguments are those of `ResUNet.ConditionalUnet`. Raises ValueError for sizes that cannot work.
     """
 
@@ -34,14 +34,14 @@ class DenoisingUnet(nn.Module):
         self.scales = nn.ModuleList(EmbedBlock(n_classes, width) for width in widths if n_classes)
 
     def forward(self, x, t=None, c=None):
-        """What the network sees in x (B, C, H, W), in the same shape.
+        """The network's output for x (B, C, H, W), in the same shape.
 
-        t: times as t / T, (B, 1, 1, 1) or anything of B elements. c: conditions (B, n_classes), one-hot or null rows. What the
-        network is not told is ignored. Raises ValueError where something it is told is missing.
+        t: times as t / T, (B, 1, 1, 1) or anything of B elements. c: conditions (B, n_classes), one-hot or null rows. Inputs
+        that the network does not take are ignored. Raises ValueError if one that it takes is missing.
         """
         for name, value, blocks in (("time t", t, self.shifts), ("condition c", c, self.scales)):
             if blocks and value is None:
-                raise ValueError(f"this network is told the {name}; received is None")
+                raise ValueError(f"this network takes the {name}; received is None")
         down0 = self.init_conv(x)  # (B, n_feat, 28, 28)
         down1 = self.downblock1(down0)  # (B, n_feat, 14, 14)
         down2 = self.downblock2(down1)  # (B, 2 n_feat, 7, 7)
@@ -61,10 +61,10 @@ class DenoisingUnet(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """A DenoisingUnet, told nothing, that removes noise of one level sigma from images (B, C, H, W) with pixels in [0, 1].
+    """A DenoisingUnet, without time or class, that removes noise of one level sigma from images (B, C, H, W) with pixels in [0, 1].
 
-    Called with a batch, it is the loss, so that `lab.training` trains it: the mean squared error between what the network makes of
-    x + sigma * noise and x. Raises ValueError for a sigma that is not above 0.
+    Called with a batch, it returns the loss, so that `lab.training` can train it: the mean squared error between x and the
+    network's output for x + sigma * noise. Raises ValueError for a sigma that is not above 0.
     """
 
     def __init__(self, dmconfig, sigma):
@@ -79,14 +79,14 @@ class Denoiser(nn.Module):
 
 
 class DenoisingDDPM(ConditionalDDPM):
-    """The course's diffusion process with a DenoisingUnet for its network, told the time and, where `classes`, the class.
+    """The course's diffusion process with a DenoisingUnet as its network, conditioned on time and, if `classes`, on class.
 
-    Everything else is the course's. Raises ValueError for a condition_mask_value other than 0: here a class is dropped to zero.
+    Everything else is the course's. Raises ValueError for a condition_mask_value other than 0: here a hidden class is a row of zeros.
     """
 
     def __init__(self, dmconfig, classes=True):
         if dmconfig.condition_mask_value != 0:
-            raise ValueError(f"condition_mask_value = {dmconfig.condition_mask_value!r}; allowed is 0: here a class is dropped to zero")
+            raise ValueError(f"condition_mask_value = {dmconfig.condition_mask_value!r}; allowed is 0: here a hidden class is zeros")
         super().__init__(dmconfig)
         n_classes = dmconfig.num_classes if classes else 0
         self.network = DenoisingUnet(dmconfig.num_channels, dmconfig.num_feat, True, n_classes, dmconfig.input_dim)

@@ -1,1 +1,1 @@
-"""The engine that utils.py stands on."""
+"""The engine behind utils.py."""

@@ -13,7 +13,7 @@ from lab.training.trainer import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
 ROW = 20  # digits of a string on one line
-MODELS = {"single": pretrained.DIGITS, "pair": pretrained.PAIRS}  # what `write` writes with: one digit an image, or two
+MODELS = {"single": pretrained.DIGITS, "pair": pretrained.PAIRS}  # the weights for `write`: one digit an image, or two
 
 
 def train(arguments):
@@ -46,7 +46,7 @@ def write(arguments):
     columns = min(ROW, len(writing.digits(arguments.digits)))
     out = display.writable(arguments.out)
     if arguments.checkpoint and arguments.model:
-        raise ValueError(f"--checkpoint {arguments.checkpoint} and --model {arguments.model} both say what writes; give one of them")
+        raise ValueError(f"--checkpoint {arguments.checkpoint} and --model {arguments.model} both name the network; give one of them")
     model = load_model(arguments.checkpoint or MODELS[arguments.model or "single"])
     omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
     generator = _generator(arguments.seed)
@@ -55,7 +55,7 @@ def write(arguments):
 
 
 def evaluate(arguments):
-    """Judge a model's digits for each guidance weight, method and number of steps; a table, and a figure against the weight."""
+    """Judge a model's digits for each guidance weight, method and number of steps; write a table, and a figure against the weight."""
     from lab import quality  # here, as scikit-learn takes a second
 
     model, reporter = load_model(arguments.checkpoint), display.Reporter()
@@ -66,7 +66,7 @@ def evaluate(arguments):
 
 
 def benchmark(arguments):
-    """Measure our ways beside the plain ones, in turn; a table, and a figure."""
+    """Measure our code and the plain baseline in turn; write a table and a figure."""
     from DDPM import ConditionalDDPM
     from lab import quality
     from lab.speed import bench
@@ -103,7 +103,7 @@ def judge(arguments):
 
 
 def average(arguments):
-    """What averaging the weights gained: the test loss of a run's averaged weights, and that of its last ones."""
+    """Print what averaging gained: the test loss of a run's averaged weights, and that of its last weights."""
     from DDPM import ConditionalDDPM
     from lab.speed import bench
 
@@ -130,9 +130,9 @@ def _loaders(batch_size, images):
 
 
 def _labels(arguments, num_classes):
-    """The labels to draw, (N,): those of a string of digits, or --label; with --grid or --n-samples so many of each.
+    """The labels to draw, (N,): a string of digits, or --label; --grid or --n-samples is the number of each.
 
-    Where none is named: with --grid all classes, with --n-samples just one, which the null half of guidance does not see.
+    If none is given: with --grid all classes, with --n-samples class 0 as a placeholder, which unconditional sampling ignores.
     """
     digits, label, grid, count = arguments.digits, arguments.label, arguments.grid, arguments.n_samples
     for name, value in (("--grid", grid), ("--n-samples", count)):
@@ -141,7 +141,7 @@ def _labels(arguments, num_classes):
     if digits and label is not None:
         raise ValueError(f"the digits {digits} and --label {label} both say what to draw; give one of them")
     if count and (digits or grid):
-        raise ValueError(f"--n-samples {count} goes with --label or alone; beside {'digits' if digits else '--grid'} it says two numbers")
+        raise ValueError(f"--n-samples {count} goes with --label or alone; beside {'digits' if digits else '--grid'} the count is unclear")
     if not (digits or label is not None or grid or count):
         raise ValueError("no digits to draw; name them, as in: python -m lab sample 2026, or ask for --grid 10 or --n-samples 16")
     if digits and num_classes > 10:
@@ -164,7 +164,7 @@ def _generator(seed):
 
 
 def _omega(arguments, dmconfig):
-    """The guidance weight; -1, which asks for the null half alone, where no class is named: `sample --n-samples 16`."""
+    """The guidance weight; -1, unconditional, if no class is given: `sample --n-samples 16`."""
     if arguments.n_samples is None or arguments.label is not None:
         return dmconfig.omega if arguments.omega is None else arguments.omega
     if arguments.omega is not None:
@@ -180,9 +180,9 @@ def parser():
     commands = main.add_subparsers(required=True, metavar="command")
 
     command = commands.add_parser("train", help="train a network, everything kept in ./save/NAME", description=train.__doc__)
-    command.add_argument("name", help="of the experiment")
+    command.add_argument("name", help="name of the experiment")
     command.add_argument("--resume", action="store_true", help="go on with an experiment that was interrupted")
-    command.add_argument("--images", type=int, help="use the first so many images (default: all)")
+    command.add_argument("--images", type=int, help="use only the first IMAGES images (default: all)")
     for name, field in SETTINGS.items():
         command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=field.type, help=f"default: {field.default}")
     command.set_defaults(run=train)
@@ -190,7 +190,7 @@ def parser():
     command = commands.add_parser("sample", help="draw digits", description=sample.__doc__)
     command.add_argument("digits", nargs="?", help="drawn in this order, as 0123456789")
     command.add_argument("--label", type=int, help="one class")
-    command.add_argument("--n-samples", type=int, metavar="N", help="N of --label, or without it N that are drawn without a class")
+    command.add_argument("--n-samples", type=int, metavar="N", help="N of --label, or without --label N unconditional ones")
     command.add_argument("--grid", type=int, metavar="N", help="N of each class, a row a class")
     command.add_argument("--gif", action="store_true", help="write a film of the denoising beside the picture")
     _add_drawing(command)
@@ -234,7 +234,7 @@ def parser():
 
 
 def _add_drawing(command):
-    """The options of whatever draws a picture."""
+    """The options of the commands that draw a picture."""
     command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
     command.add_argument("--method", choices=samplers.METHODS, default=samplers.METHOD)
     command.add_argument("--steps", type=int, default=samplers.STEPS)

@@ -1,4 +1,4 @@
-"""What is asked of values before any work: each says what was received and what is allowed."""
+"""Checks of arguments before any work. Each error says what was received and what is allowed."""
 
 from numbers import Integral
 
@@ -29,7 +29,7 @@ def is_whole(tensor):
 
 
 def one_hot(conditions, num_classes, batch, device):
-    """Labels (B,) or one-hot rows (B, num_classes) as float rows on `device`. batch: the B that the images have, None for any.
+    """Labels (B,) or one-hot rows (B, num_classes) as float rows on `device`. batch: the number of images, None for any.
 
     Raises ValueError for other shapes, types, labels and rows, and for another B.
     """

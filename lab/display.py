@@ -1,4 +1,4 @@
-"""What people look at: grids of images, loss curves, and the line that says how far a run is."""
+"""Grids of images, loss curves, tables and progress bars."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-SCALE = 4  # screen pixels a pixel, in pictures that are files
+SCALE = 4  # image files are enlarged by this factor
 
 
 def grid(images, columns):
@@ -21,7 +21,7 @@ def grid(images, columns):
     """
     images = torch.as_tensor(images).detach().float().cpu()
     if not images.isfinite().all():
-        raise ValueError(f"{int((~images.isfinite()).sum())} values of the images are not finite; was it trained, and to the end?")
+        raise ValueError(f"{int((~images.isfinite()).sum())} values of the images are not finite; was the model trained, and to the end?")
     images = images.expand(-1, 3, -1, -1)  # (N, 3, H, W)
     rows = -(-len(images) // columns)
     empty = images.new_zeros(rows * columns - len(images), *images.shape[1:])
@@ -31,7 +31,7 @@ def grid(images, columns):
 
 
 def writable(path):
-    """`path` as a Path to which a picture can be written, or ValueError, before any work."""
+    """`path` as a Path. Raises ValueError if no picture can be written there; called before any work."""
     path = Path(path)
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ValueError(f"{path}: allowed is a name that ends in .png, .jpg or .webp")
@@ -46,7 +46,7 @@ def save_picture(picture, path):
 
 
 def save_film(pictures, path, seconds=3.0):
-    """Write (H, W, 3) arrays in [0, 1] as a GIF that takes `seconds`, rests on the last, and begins again."""
+    """Write (H, W, 3) arrays in [0, 1] as a GIF that takes `seconds`, pauses on the last frame, and loops."""
     frames = [_image(picture) for picture in pictures]
     each = max(20, round(1000 * seconds / len(frames)))  # milliseconds; browsers slow anything faster down
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=[each] * (len(frames) - 1) + [2000], loop=0)
@@ -119,11 +119,11 @@ def table(rows):
 
 
 class Reporter:
-    """Where a run says how it goes: lines that stay, and bars that leave nothing behind. A silent one says nothing."""
+    """Prints the progress of a run: lines that stay, and bars that disappear. A silent one prints nothing."""
 
     def __init__(self, silent=False):
         self.silent = silent
-        self.place = None  # of the bars in a notebook's output: one for all, so that they leave one empty line
+        self.place = None  # of the bars in a notebook's output: one for all, as each would leave an empty line
 
     def line(self, text):
         if not self.silent:
@@ -138,7 +138,7 @@ class Reporter:
 
 
 class Bars(Reporter):
-    """Bars and no lines: for what says itself how it went."""
+    """Bars and no lines, for callers that print their own results."""
 
     def line(self, text):
         pass
@@ -147,7 +147,7 @@ class Bars(Reporter):
 class _NotebookLine:
     """A file that shows the last line written to it in one place of a notebook's output.
 
-    tqdm.notebook would leave a widget there, whose state is lost in a saved notebook: GitHub then refuses the page.
+    tqdm.notebook would leave a widget there, whose state is lost in a saved notebook, which GitHub then cannot show.
     """
 
     def __init__(self, display):

@@ -1,4 +1,4 @@
-"""The sampler's old address, which others rely on; it lives in lab.diffusion.sampling."""
+"""Re-exports lab.diffusion.sampling under the path that other code imports."""
 
 from lab.diffusion.process import BLACK, WHITE
 from lab.diffusion.sampling import ANCESTRAL, BATCH, METHOD, METHODS, STEPS, pixels, sample, trajectory

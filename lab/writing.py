@@ -8,7 +8,7 @@ SIDE = 28  # pixels of a digit
 
 
 def digits(text):
-    """The digits of a string, a list of whole numbers. Raises ValueError for an empty one, and one that holds anything else."""
+    """The digits of a string, a list of whole numbers. Raises ValueError for an empty string or any other character."""
     if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{text!r} is no string of the digits 0 to 9, as 00297375")
     return [int(digit) for digit in text]
@@ -25,9 +25,9 @@ def width(model):
 
 
 def write(model, text, omega, **how):
-    """The digits of `text` in a row, (len(text), C, 28, 28) in [0, 1]; what follows omega is for `lab.samplers.sample`.
+    """The digits of `text` in a row, (len(text), C, 28, 28) in [0, 1]; further arguments are those of `lab.samplers.sample`.
 
-    An image that would be only half of the string's is drawn whole, its last digit again, and cut off.
+    If the digits do not fill the last image, the last digit is repeated, and the copy is cut off again.
     """
     row, count = digits(text), width(model)
     row += [row[-1]] * (-len(row) % count)

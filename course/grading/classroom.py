@@ -20,10 +20,10 @@ from course.report.safe import cell, file_name, plain
 from course.report.writers import points
 from lab.training.checkpoint import write_rows, write_text
 
-GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, beside the submission
-RECORDS = "records"  # in the report; also the mark of a report that a class's grading wrote
+GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, besides the submission
+RECORDS = "records"  # a folder of the report; where it exists, the folder is the report of a class
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
-LARGE = 256 << 20  # bytes; of a larger file only size and time of change are looked at
+LARGE = 256 << 20  # bytes; of a larger file only the size and modification time are hashed
 
 
 class ClassError(Exception):
@@ -82,7 +82,7 @@ def _submissions(folder, report):
 
 
 def _prepare(report):
-    """Make the folder of a report, or take up one that a grading left."""
+    """Make the folder of a report, or take that of an earlier grading."""
     try:
         if report.exists() and (not report.is_dir() or any(report.iterdir()) and not (report / RECORDS).is_dir()):
             raise ClassError(f"{report} holds something else than the report of a class; name a new folder")
@@ -122,7 +122,7 @@ def _digest(*paths):
 
 
 def _files(top):
-    """The paths of all files in a folder, of the file itself if it is one; what lies deeper than a path may be is left out."""
+    """The paths of all files in a folder, or of `top` itself if it is a file; files nested too deep for a path are left out."""
     waiting = [os.fspath(top)] if top.is_dir() else []
     if not waiting:
         yield os.fspath(top)
@@ -136,7 +136,7 @@ def _files(top):
 
 
 def _keep(report, name, digest, record):
-    """Write the page and then the record, so that whoever has the record has both; return what the class's page needs of it."""
+    """Write the page, then the record, so that a record always has a page; return what the class's page needs of it."""
     write_text(report / pages.FOLDER / f"{file_name(name)}.html", pages.student_page(record))
     kept = {"of": digest, "record": json.loads(to_json(record))}
     write_text(report / RECORDS / f"{file_name(name)}.json", json.dumps(kept, indent=1))
@@ -153,7 +153,7 @@ def _kept(report, name, digest):
 
 
 def _light(record):
-    """A record without the pieces of the notebook: those of two hundred do not have to be held at once."""
+    """A record without the pieces of the notebook, to save memory in a large class."""
     return dataclasses.replace(record, sections=tuple(dataclasses.replace(section, shown=()) for section in record.sections))
 
 

@@ -19,16 +19,16 @@ from course.sandbox.folder import working_folder
 from course.sandbox.messages import Lost
 from course.sandbox.sandbox import Sandbox
 
-LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module, for one child …
-QUIET_SECONDS = 6  # … in which it may say nothing, when it is not the network that computes
-END_SECONDS, LEAST_SECONDS = 2, 10  # to end the sandbox and lay out what a person marks; for it however long the files took
-MOST_SAID = 3  # messages of a property
+LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module; for one child
+QUIET_SECONDS = 6  # the longest silence of a child, except in the network section
+END_SECONDS, LEAST_SECONDS = 2, 10  # to end the sandbox and collect what a person marks; at least for the sandbox
+MOST_SAID = 3  # messages shown for a property
 
 
 class Loaded:
-    """The result of importing a module: whether something empty stands in for the student's ResUNet.py, or why it failed.
+    """The result of importing a module. stand_in: whether an empty module replaces the student's ResUNet.py.
 
-    hung: whether its scheduler does not come back.
+    problem: why the import failed, or "". hung: whether its scheduler does not return.
     """
 
     def __init__(self, stand_in=False, problem=""):
@@ -36,9 +36,9 @@ class Loaded:
 
 
 def grade(submission, *, name=None, seconds=60):
-    """Grade one submission: a folder or a zip, with the modules at its top or in a folder inside, in at most so many seconds.
+    """Grade one submission: a folder or a zip, with the modules at its top or in a folder inside, in at most `seconds`.
 
-    Returns a record.Record, whole whatever the submission holds and does. Raises course.sandbox.sandbox.SandboxError where this
+    Returns a complete record.Record, whatever the submission holds and does. Raises course.sandbox.sandbox.SandboxError where this
     machine cannot run any submission.
     """
     start = time.monotonic()
@@ -52,7 +52,7 @@ def grade(submission, *, name=None, seconds=60):
 
 
 def _graded(box, taken):
-    """All sections, and what is to be said about the whole."""
+    """All sections, and notes on the whole submission."""
     loaded, sections = {}, []
     with torch.random.fork_rng(devices=[]):
         for section in SECTIONS.values():
@@ -73,7 +73,7 @@ def _shown(taken, key):
 
 
 def _load(box, taken, section, without):
-    """Try to import a module of the student's, or else, if so told, without their ResUNet.py: a mistake there is not one here."""
+    """Import a module of the student's. without: if that fails, again without their ResUNet.py, whose mistakes do not count here."""
     if not (taken.code / f"{section.module}.py").is_file():
         return Loaded(problem=f"{section.module}.py is missing")
     for stand_in in (False, True) if without else (False,):
@@ -93,7 +93,7 @@ def _load(box, taken, section, without):
 def _student(box, section, stand_in, until):
     def connect():
         if box.now() >= until:
-            raise Lost("No time was left to look at this: what was looked at before took all of it.")
+            raise Lost("No time was left to check this: earlier checks took all of it.")
         left = until - box.now()
         if section.key == "network":  # all networks in one child
             return box.link(left)
@@ -113,7 +113,7 @@ def _section(box, section, loaded, until):
     try:
         verdict = section.examine(student)
     except Exception:  # an error of the checks themselves is no fault of the student
-        print(plain(traceback.format_exc()), file=sys.stderr)  # for who runs the grader; the record is for the student
+        print(plain(traceback.format_exc()), file=sys.stderr)  # for the person who runs the grader; the record is for the student
         notes = ("The checks themselves failed here; a person marks this section.",)
         return Section(section.key, section.title, None, section.points, notes=notes)
     finally:
@@ -125,7 +125,7 @@ def _section(box, section, loaded, until):
 
 
 def _property(verdict, key, said):
-    """A property and what is said about it; what was said before is not said again."""
+    """A Property with its messages; messages in `said` are not repeated."""
     points, words = verdict.properties[key]
     says = list(verdict.says(key))
     new = [message for message in says if message not in said][:MOST_SAID] or says[:1] and ["The same as above."]

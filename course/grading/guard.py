@@ -20,11 +20,11 @@ LOOK = "Look at the file itself: the grading was stopped before it was laid out 
 
 
 def graded(todo, jobs, grade=None, seconds=SECONDS):
-    """Grade the submissions {name: path}, so many at once, by course.grading.grading.grade or what is given in its place, as they are done.
+    """Grade the submissions {name: path}, `jobs` at once. grade: a function in place of course.grading.grading.grade.
 
-    Yields (name, record, None), or (name, None, why) where this machine cannot grade it.
+    Yields (name, record, None) as each is done, or (name, None, why) if this machine cannot grade it.
     """
-    context = multiprocessing.get_context("forkserver")  # which has imported torch once
+    context = multiprocessing.get_context("forkserver")  # which imports torch only once
     context.set_forkserver_preload(["course.grading.grading"])
     waiting, running = list(todo.items()), {}
     try:
@@ -38,14 +38,14 @@ def graded(todo, jobs, grade=None, seconds=SECONDS):
                 del running[one.answer]
                 yield one.name, *one.result()
     finally:
-        for one in running.values():  # all are told before one is waited for
+        for one in running.values():  # all are signalled before the first is waited for
             one.process.terminate()
         for one in running.values():
             one.stop()
 
 
 class _Grading:
-    """One grading, begun; `until` is its end. Its process says (the record as JSON, None) or (None, why) to `answer`."""
+    """A running grading, which is ended at `until`. Its process sends (the record as JSON, None) or (None, why) to `answer`."""
 
     def __init__(self, context, grade, name, path, seconds):
         self.name, self.began = name, time.monotonic()
@@ -62,7 +62,7 @@ class _Grading:
                 return self._stopped(f"took more than {self.until - self.began:.0f} s")
             text, why = self.answer.recv()
             return text and from_json(text), why
-        except Exception:  # above all EOFError; whatever it is, this one has a record
+        except Exception:  # mostly EOFError; whatever it is, the submission gets a record
             self.process.join(END_SECONDS)
             return self._stopped(f"ended by itself ({self.process.exitcode}), perhaps for lack of memory")
         finally:
@@ -76,7 +76,7 @@ class _Grading:
         return Record(self.name, sections, (note,), ("It was stopped.",), time.monotonic() - self.began), None
 
     def stop(self):
-        """End the process and what it has left behind, if it has not ended."""
+        """End the process if it still runs, and clear up what it has left behind."""
         self.process.join(1)
         if self.process.is_alive():
             self.process.terminate()
@@ -94,13 +94,13 @@ def _grade(answer, grade, path, name):
         if grade is None:
             from course.grading.grading import grade  # here, as its parent has no need of it
         said = to_json(grade(path, name=name)), None
-    except Exception as error:  # of the machine: the class's other submissions are to be graded all the same
+    except Exception as error:  # of this machine; the other submissions are graded all the same
         said = None, f"{type(error).__name__}: {error}"
     answer.send(said)
 
 
 def _begin():
-    """End when told to, or when the parent has died, but let the grading clear up after itself."""
+    """Set limits; end at SIGTERM or when the parent has died, but let the grading clear up first."""
     import torch
 
     torch.set_num_threads(1)

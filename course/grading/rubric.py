@@ -1,6 +1,6 @@
-"""What is worth how much. The points of a checked section are those of its properties, in tests/checks; the others stand here.
+"""The points of each section. Those of a checked section are its properties', in tests/checks; the others are here.
 
-Headings and metadata of the notebook say the same, and the tests of both name what does not.
+The notebook's headings and metadata repeat them; a test fails where they disagree.
 """
 
 from checks import FLOW

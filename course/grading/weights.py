@@ -1,9 +1,9 @@
-"""The weights that a student trained: drawn from and asked through the sandbox, judged here.
+"""The weights that a student trained: the network runs in the sandbox and is judged here.
 
-What counts is that our sampler, under noise that the network has not seen, draws digits that read as asked for. So does a network
-that answers by heart; so the pictures of a class must differ, and the network must take noise out of pictures that it cannot know:
-its own, turned, scaled and shifted, under noise of that moment. Whose training it was cannot be seen in weights, and the person who
-marks is told so.
+Our sampler, with noise that the network has not seen, must draw digits that are read as asked for. A network that has memorised
+pictures can do that too. So the pictures of a class must differ, and the network must denoise pictures that it cannot know: its
+own samples, turned, scaled and shifted, with fresh noise. Weights do not show who trained them, and the person who marks is told
+so.
 """
 
 import hashlib
@@ -22,21 +22,21 @@ from lab import samplers
 from lab.quality import judge as reader
 
 OMEGA, STEPS, EACH = 2.0, 10, 5  # guidance, steps, pictures a digit
-# Points, and the share of the pictures that must read as the digit asked for. The weights that ship with the project, of ten
-# epochs, read 100 % right for each of four seeds; a network that has learnt nothing reads 10 %.
+# Points, and the share of the pictures that must read as the digit asked for. Of the digits that
+# the weights that ship draw (ten epochs), 100 % are read right for each of four seeds; of an untrained network's, 10 %.
 SHARES = ((4, 0.5), (2, 0.75), (2, 0.9))
-# Root mean squared difference of two pictures of a class, in [0, 1]: of MNIST's 0.31 on average and 0.11 at the least, of the weights
-# that ship 0.28 and 0.08, of a small network trained on the 1,797 stand-in digits 0.11 and 0.06. Of a network that knows pictures by
-# heart, two are the same as soon as it draws one twice.
+# Root mean squared difference of two pictures of a class, in [0, 1], on average and at the least: 0.31 and 0.11 in MNIST, 0.28 and
+# 0.08 for the weights that ship, 0.11 and 0.06 for a small network trained on the 1,797 stand-in digits. It is 0 where a network
+# that has memorised pictures draws one twice.
 LEAST, ALIKE = 0.05, 0.01
-# The denoising loss at sigma / alpha = 0.3. The weights that ship have 0.16, a network that leaves pictures as they are 1, one that
-# knows all 60,000 of MNIST's training pictures by heart 2.4, one that knows 1 or 20 a class 3.5.
+# The denoising loss at sigma / alpha = 0.3. The weights that ship have 0.16, a network that predicts no noise 1, one that has
+# memorised all 60,000 of MNIST's training pictures 2.4, one that has memorised 1 or 20 a class 3.5.
 NOISE, MOST_LOSS = 0.3, 0.8
-# The fingerprint, `_asked`, of the weights that ship; no training of one's own comes as near.
+# The fingerprint, `_asked`, of the weights that ship; no other training comes as near.
 SHIPPED, NEAR = (-1.0135, -1.3533, -0.7566, 0.7795, 0.6166), 1e-3
-SECONDS, QUIET = 25, 6  # for all of it, where a right one takes 5, and for one answer of the network
+SECONDS, QUIET = 25, 6  # for the section, where right weights take 5, and for one output of the network
 SEE = "See 2.4 Full training in the notebook."
-CANNOT = "It cannot be seen in weights who trained them, or with what code: the notebook's own output and curve are to fit them."
+CANNOT = "Weights do not show who trained them, or with what code: the notebook's own output and curve should fit them."
 
 
 class Unjudged(Exception):
@@ -57,7 +57,7 @@ def judge(box, checkpoint):
 
 
 def _looked_at(box, digest):
-    """(the share of drawn digits that read as what was asked for, notes). digest: of the file, from which the noise is drawn."""
+    """(the share of drawn digits that read as what was asked for, notes). digest: of the file, the seed of the noise."""
     student = proxy.Student(lambda: box.link(min(SECONDS, box.until - box.now() - 1), QUIET), module="DDPM", name="ConditionalDDPM")
     try:
         channel = student.open()
@@ -76,7 +76,7 @@ def _looked_at(box, digest):
 
 
 def _judged(model, generator):
-    """The same of a model. Raises Unjudged for one that draws digits and has not learnt to."""
+    """The same for a model. Raises Unjudged for one that draws digits but fails one of the other tests."""
     labels = torch.arange(10).repeat_interleave(EACH)
     steps = min(STEPS, model.dmconfig.T)
     images = samplers.sample(model, labels, OMEGA, method="ddpm", steps=steps, generator=generator).nan_to_num()  # without diffusers
@@ -86,7 +86,7 @@ def _judged(model, generator):
         f"{share:.0%} of {len(labels)} digits, sampled from best_checkpoint.pth in {steps} steps with omega = {OMEGA:g}, read as what was "
         "asked for, by the judge that ships with the course.",
     ]
-    if share >= SHARES[0][1]:  # what earns nothing need not prove that it is somebody's own
+    if share >= SHARES[0][1]:  # what earns nothing needs no further tests
         apart = _apart(images, labels)
         loss = _loss(model, labels, images, torch.Generator().manual_seed(secrets.randbits(60)))  # noise that nobody can know
         answer = _asked(model)
@@ -141,7 +141,7 @@ def _asked(model):
 
 
 class _Model:
-    """What lab.samplers asks for: the network with the student's weights, and a right schedule."""
+    """The model that lab.samplers needs: the network with the student's weights, and a right schedule."""
 
     def __init__(self, config, network):
         self.dmconfig, self.network = config, network
@@ -152,7 +152,7 @@ class _Model:
 
 
 class _Network(nn.Module):
-    """Stands for the network in the sandbox that has the student's weights."""
+    """A proxy for the network with the student's weights, which runs in the sandbox."""
 
     def __init__(self, channel):
         super().__init__()

@@ -15,17 +15,10 @@ from course.handout.skeleton import SkeletonError, regions, skeleton, solutions
 ROOT = Path(__file__).parents[2]
 NOTEBOOK, FLOW_NOTEBOOK = "ConditionalDDPM.ipynb", "flow_matching.ipynb"
 NOTEBOOKS = (NOTEBOOK, f"explorations/{FLOW_NOTEBOOK}") if FLOW else (NOTEBOOK,)
-GIVEN = (
-    "config.py",
-    "utils.py",
-    "requirements.txt",
-    "pyproject.toml",
-    "lab",
-    "pics",
-    "tests",
-    *(["explorations/flows.py"] if FLOW else []),
+GIVEN = ("config.py", "utils.py", "requirements.txt", "pyproject.toml", "lab", "pics", "tests") + (
+    ("explorations/flows.py",) if FLOW else ()
 )
-# What would show a solution, tests what students do not write, or is of no use to them. Without schedules.py schedule="cosine" is
+# Files that would show a solution, test what students do not write, or are of no use to them. Without schedules.py schedule="cosine" is
 # an error there, as a student's scheduler is the linear one.
 KEPT_BACK = (
     "lab/speed/baseline.py", "lab/speed/bench.py", "lab/diffusion/schedules.py", "lab/editing", "lab/README.md",

@@ -11,9 +11,9 @@ MARKS = {  # the longer ones first: UTF-32's mark begins with UTF-16's
 
 
 def as_utf8(content):
-    """(the bytes of a text in UTF-8, the encoding they were in); what Python reads anyway stays as it is, and its encoding is "".
+    """(the bytes of a text in UTF-8, the encoding they were in); for what Python reads anyway, the bytes unchanged and "".
 
-    Raises ValueError where a text is not whole.
+    Raises ValueError for a text that cannot be decoded.
     """
     encoding = _encoding(content)
     return (content.decode(encoding).encode(), encoding.upper()) if encoding else (content, "")

@@ -1,9 +1,9 @@
-"""What a student's Python text says, as its imports, found in its syntax tree: nothing is imported or run."""
+"""What a student's Python code contains, such as its imports, from its syntax tree: nothing is imported or run."""
 
 import ast
 import warnings
 
-MOST = 200_000  # characters that are parsed in all: a second or two, whatever they are
+MOST = 200_000  # characters that are parsed in all: at most a second or two
 LONGEST = 60  # characters of a name
 
 
@@ -26,7 +26,7 @@ def nodes(text):
     """The nodes of a Python text's syntax tree; none where it does not parse."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as of "\d" in a text
+            warnings.simplefilter("ignore")  # such as for "\d" in a string
             return list(ast.walk(ast.parse(text)))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []

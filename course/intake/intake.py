@@ -15,7 +15,7 @@ from course.intake.unpack import Refused, Unpacked, listed, opened_zip
 
 CHECKPOINT = "best_checkpoint.pth"
 NOTEBOOK_BYTES, WEIGHTS_BYTES = 50 * 2**20, 400 * 2**20
-TEXTS = ("", ".py", ".txt", ".pyc", ".ipynb", ".doc", ".docx", ".odt", ".rtf", ".pdf")  # what a module may have become
+TEXTS = ("", ".py", ".txt", ".pyc", ".ipynb", ".doc", ".docx", ".odt", ".rtf", ".pdf")  # what a module may have been saved as
 WEIGHTS = (".pth", ".pt", ".ckpt", ".pkl")
 OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".tgz", ".gz", ".bz2", ".xz")
 
@@ -32,7 +32,7 @@ class Intake:
 
 
 def take(submission, into):
-    """Copy what can be graded of a submission into the empty folder `into`. Never raises for what it holds; says it in the notes."""
+    """Copy what can be graded of a submission into the empty folder `into`. Never raises for its content; the notes name problems."""
     into = Path(into)
     intake = Intake(into / "code")
     intake.code.mkdir(parents=True)
@@ -54,13 +54,13 @@ def take(submission, into):
 
 
 def _one_of(files, beside):
-    """The file that counts of several: the last of those beside or below the modules, where there are any."""
+    """Which of several files counts: the last beside or below the modules, or else the last of all; None if there is none."""
     near = [file for file in files if any(file.name.is_relative_to(folder) for folder in beside)]
     return last_of(near or files) if files else None
 
 
 def _take_notebook(unpacked, beside, target, another):
-    """Copy the notebook of target's name, or else any that is not `another`; its path, or None."""
+    """Copy the notebook of target's name, or for the course's any that is not called `another`; returns its path, or None."""
     files = [file for file in unpacked.files.values() if is_version(file.name.name, target.name)]
     if target.name == NOTEBOOK and not files:
         files = [file for file in unpacked.files.values() if file.name.suffix.lower() == ".ipynb"]
@@ -78,7 +78,7 @@ def _take_notebook(unpacked, beside, target, another):
 
 
 def _take_checkpoint(unpacked, beside, intake):
-    """Copy the weights of the full training; whether there are any."""
+    """Copy the weights of the full training; returns whether there are any."""
     trained, customised = notebook.runs(intake.notebook) if intake.notebook else notebook.RUNS
     files = [file for file in unpacked.files.values() if is_version(file.name.name, CHECKPOINT)]
     run = {file: "" if file.name.parent in beside else file.name.parent.name for file in files}
@@ -102,7 +102,7 @@ def _take_checkpoint(unpacked, beside, intake):
 
 
 def _check_size(checkpoint):
-    """Raise Refused for what would unpack to more than a checkpoint may have; nothing is unpacked here."""
+    """Raise Refused for a checkpoint that would unpack to too many bytes; nothing is unpacked here."""
     if zipfile.is_zipfile(checkpoint):  # not one of an older torch
         with opened_zip(checkpoint) as archive:
             if sum(info.file_size for info in archive.infolist()) > WEIGHTS_BYTES:
@@ -110,7 +110,7 @@ def _check_size(checkpoint):
 
 
 def _say_what_is_no_checkpoint(unpacked, customised):
-    """Say why none of the weights that are there count."""
+    """Say why none of the weights files counts."""
     if customised:
         unpacked.notes.append(f"For the full training (2.4) weights of the customised run (2.6) do not count: {listed(customised)}.")
     near = [file for file in unpacked.files.values() if file.name.suffix.lower() in WEIGHTS and file not in customised]

@@ -13,11 +13,11 @@ from course.intake.unpack import Refused, listed, shown
 MODULES = ("ResUNet.py", "DDPM.py", *(["FM.py"] if FLOW else []))
 OURS = ("config", "utils", "lab", "course", "tests")  # names of the course's own modules, which win over the student's
 MODULE_BYTES = 2**20
-MOST_MODULES, MOST_ROUNDS = 200, 3  # MOST_ROUNDS: of imports of imports
+MOST_MODULES, MOST_ROUNDS = 200, 3  # MOST_ROUNDS: levels of imports of imports
 
 
 def chosen(unpacked):
-    """{module: File}: of the attempt with the most modules and, of several, the last; one that is not there is taken from another."""
+    """{module: File} of the attempt with the most modules, the last of several; a module missing there is taken from another."""
     versions = {wanted: [file for file in unpacked.files.values() if is_version(file.name.name, wanted)] for wanted in MODULES}
     attempts = defaultdict(lambda: defaultdict(list))
     for wanted in MODULES:
@@ -84,7 +84,7 @@ def _take_module(unpacked, file, target):
 
 
 def _take_imported(unpacked, code):
-    """Copy what the modules import and is not there: files that a platform renamed, and packages that lie elsewhere in the submission."""
+    """Copy imported modules that are still missing: files that a platform renamed, and packages that lie elsewhere in the submission."""
     for _ in range(MOST_ROUNDS):
         names = sorted(imported(sorted(code.rglob("*.py"))))[:MOST_MODULES]
         for path in (PurePosixPath(*name.split(".")) for name in names):
@@ -97,7 +97,7 @@ def _take_imported(unpacked, code):
 
 
 def _is_importable(path):
-    """Whether an import can find the module at `path`, and not one of the course's in its place."""
+    """Whether an import can find the module at `path`, and does not find one of the course's instead."""
     parts = path.with_suffix("").parts
     return parts[0] not in OURS and all(part.isidentifier() for part in parts)
 

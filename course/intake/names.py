@@ -8,15 +8,15 @@ import re
 BEFORE = r"(?:(?:.*_)?\d[\d-]*_|.*_assignsubmission_file_|.* \d{1,4} [ap]m - |copy of |kopie von |copie de )?"
 # "DDPM-1.py", "DDPM (1).py", "DDPM 2.py", "DDPM copy 2.py", "DDPM - Copy (2).py"
 AFTER = r"(?:[ _-]{0,3}(?:copy|kopie|copie)|[ -]\d{1,3}| ?\(\d{1,3}\)){0,3}"
-ENDING = r"(?:\.py|\.txt|\.json)?"  # that a system which hides endings, or a browser, adds
+ENDING = r"(?:\.py|\.txt|\.json)?"  # added by a browser, or by a system that hides extensions
 ATTEMPT = re.compile(r"attempt_\d[\d-]*")
 NUMBER = re.compile(r"[ _-]?\(?\d+\)?")  # that tells "work-1" from "work-2"
 COPY = re.compile("copy|kopie|copie", re.IGNORECASE)
-ONE_AGE = 10  # seconds: to copy or to unpack a submission takes a while
+ONE_AGE = 10  # seconds that count as no difference: copying or unpacking takes a while
 
 
 def is_version(name, wanted):
-    """Whether a file's name is the wanted one or what something made of it."""
+    """Whether a file's name is the wanted one, or what a platform or system made of it."""
     return _pattern(wanted).fullmatch(name) is not None
 
 
@@ -27,13 +27,13 @@ def _pattern(wanted):
 
 
 def attempt(path):
-    """The folder of a file, or where attempts lie in one folder its name for the attempt too: files of one were handed in together."""
+    """Which attempt a file is of: its folder, and the attempt that its name gives, if any. Files of one were handed in together."""
     found = ATTEMPT.search(path.name)
     return path.parent / found[0] if found else path.parent
 
 
 def last(times):
-    """The last of paths {path: time of its change}: of one age the highest number, where they differ in nothing else, or the outermost."""
+    """The latest of {path: modification time}; of one age, the highest number if they differ in nothing else, else the outermost."""
     newest = max(times.values())
     paths = [path for path in times if newest - times[path] <= ONE_AGE]
     if len({NUMBER.sub("", str(path)) for path in paths}) == 1:

@@ -32,7 +32,7 @@ MAX_CHARACTERS = {"text": 20_000, "code": 10_000, "output": 4_000}
 MAX_PICTURE = 2_000_000  # bytes of a picture …
 MAX_SIDE = 4_000  # … and its pixels a side
 PICTURES = {"image/png": "png", "image/jpeg": "jpeg"}
-RUNS = ({"digits", "digits_small"}, set())  # names of the course's own runs, as of `runs`
+RUNS = ({"digits", "digits_small"}, set())  # names of the course's own runs, as `runs` returns them
 
 
 def pieces(path, key):
@@ -60,9 +60,9 @@ def pieces(path, key):
 
 
 def runs(path):
-    """(names of the runs of the full training, names of the customised ones): what a notebook's code calls exp_name and gives to solver.
+    """(run names of the full training, of the customised one): the values of exp_name in a notebook's code, and as solver's argument.
 
-    Without a notebook that can be read, the course's own.
+    The course's own names if the notebook cannot be read.
     """
     try:
         cells = _cells(Path(path))
@@ -153,11 +153,11 @@ def _begin(cells, ids, title):
 
 
 def _pieces_of(cell):
-    """Its source, then what it shows; texts that follow each other become one."""
+    """A cell's source, then its outputs; consecutive text outputs are joined."""
     found = [("code" if cell["cell_type"] == "code" else "text", cell["source"])]
     try:
         outputs = cell.get("outputs", [])
-        pasted = [_picture(data) for data in list(cell.get("attachments", {}).values())[:MAX_OUTPUTS]]  # into an answer
+        pasted = [_picture(data) for data in list(cell.get("attachments", {}).values())[:MAX_OUTPUTS]]  # pictures pasted into an answer
         shown = [picture for picture in pasted if picture] + [_shown(output) for output in outputs[:MAX_OUTPUTS]]
         shown += [("output", f"(and {len(outputs) - MAX_OUTPUTS} more outputs)")] if len(outputs) > MAX_OUTPUTS else []
     except (AttributeError, KeyError, TypeError):
@@ -171,7 +171,7 @@ def _pieces_of(cell):
 
 
 def _shown(output):
-    """What of an output can be shown: its picture, or else its text."""
+    """The part of an output that can be shown: its picture, or else its text."""
     if output["output_type"] == "stream":
         said = _joined(output["text"])
     elif output["output_type"] == "error":
@@ -207,5 +207,5 @@ def _bounded(kind, text):
 
 
 def _joined(text):
-    """Jupyter writes a text as one or as a list of lines."""
+    """A text as one string: Jupyter writes one, or a list of lines."""
     return "".join(text) if isinstance(text, list) else str(text)

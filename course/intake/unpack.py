@@ -1,4 +1,4 @@
-"""The files of a submission, in whatever folders and zips they lie. What a file says of itself, as its size, is not believed."""
+"""The files of a submission, in whatever folders and zips they lie. What a zip states, such as a file's size, is not trusted."""
 
 import contextlib
 import io
@@ -67,11 +67,11 @@ class Unpacked:
         self.zips.close()
 
     def note(self, name, words):
-        """Something to say of a file. What comes after many such notes is not said."""
+        """Add a note on a file; after MOST_NOTES notes it is dropped."""
         self.notes += [f"{shown(name)} {words}"] if len(self.notes) < MOST_NOTES else []
 
     def copy(self, file, target, most):
-        """Write a file of at most so many bytes to the path `target`. Raises Refused, and then leaves nothing there."""
+        """Write a file of at most `most` bytes to the path `target`. Raises Refused, leaving nothing there."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "xb") as out:
@@ -83,7 +83,7 @@ class Unpacked:
             raise Refused(f"cannot be written ({_words(error)})") from error
 
     def read(self, file, most):
-        """The bytes of a file, at most so many. Raises Refused."""
+        """The bytes of a file, at most `most`. Raises Refused."""
         out = io.BytesIO()
         self._write(file, out, most)
         return out.getvalue()
@@ -116,7 +116,7 @@ class Unpacked:
                 self.note(file.name, f"{why} and is not opened.")
 
     def _folder(self, top):
-        """Look through a folder, what lies highest first."""
+        """Look through a folder, the top level first."""
         waiting = deque([(top, PurePosixPath())])
         while waiting:
             where, name = waiting.popleft()
@@ -130,7 +130,7 @@ class Unpacked:
                     waiting.append((file.path, file.name))
 
     def _zip(self, path, name):
-        """Look through a zip file, whose files get names in `name`. Of two with one name the last counts, as where a zip is unpacked."""
+        """Look through a zip file, whose files get names below `name`. Of two with one name the last counts, as when unpacking."""
         self.opened += 1
         archive = self.zips.enter_context(opened_zip(path))
         for info in sorted(archive.infolist(), key=lambda info: info.filename.count("/")):
@@ -154,7 +154,7 @@ class Unpacked:
         self._zip(path, file.name)
 
     def _wanted(self, file):
-        """Put a file or folder on its list; whether it is to be looked at."""
+        """Put a file or folder on its list; returns whether to look at it."""
         if any(part in SKIPPED or part.startswith(".") for part in file.name.parts):
             return False
         self.seen += 1
@@ -195,7 +195,7 @@ def opened_zip(path):
 
 
 class _Careful(io.FileIO):
-    """A file for zipfile, which reads a zip's list of files at once, however long it is."""
+    """A file that limits the list of files in a zip, which zipfile reads at once, however long it is."""
 
     def read(self, size=-1):
         if size > LONGEST_LIST:
@@ -204,7 +204,7 @@ class _Careful(io.FileIO):
 
 
 def _entry(archive, info):
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others at once, whatever comes out
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile unpacks others at once, whatever the size
         raise Refused("is compressed by another method than Deflate")
     return archive.open(info)
 
@@ -221,12 +221,12 @@ def _words(error):
 
 
 def shown(name):
-    """A path in words, on one line; of a long one the end."""
+    """A path for a message, on one line; only the end of a long one."""
     name = " ".join(plain(str(name)).split())
     return name if len(name) <= 100 else f"…{name[-100:]}"
 
 
 def listed(files):
-    """Their names in words."""
+    """The names of files for a message."""
     names = [shown(file.name) for file in files]
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -9,7 +9,7 @@ from course.handout.handout import NOTEBOOK, ROOT, HandoutError, handout
 
 ASSIGNMENT = Path(NOTEBOOK).stem
 SECTIONS = ("network", "scheduler", "forward", "sample")  # nbgrader's ids of the checks, and what pytest calls them
-# nbgrader takes this out of what students receive. Without it a check gives its points to whatever runs.
+# nbgrader takes this out of what students receive. Without it a check gives its points to any cell that runs.
 CHECK = """
 ### BEGIN HIDDEN TESTS
 import subprocess

@@ -1,4 +1,4 @@
-"""What grading finds out about one submission; the writers in course.report.writers make text and files of it."""
+"""The result of grading one submission, which course.report.writers turns into text and files."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Record:
-    """One graded submission. notes: what concerns all of it, as a file that is missing. confinement: how it was kept apart."""
+    """One graded submission. notes: on all of it, such as a missing file. confinement: how it was isolated."""
 
     submission: str
     sections: tuple[Section, ...]
@@ -49,7 +49,7 @@ class Record:
 
     @property
     def points(self):
-        """What is certain without a person."""
+        """The points that need no person."""
         return sum(section.points or 0 for section in self.sections)
 
     @property

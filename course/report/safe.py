@@ -6,12 +6,12 @@ import os
 import re
 
 ANSI = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)")  # colours, cursor, window title
-CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # the last two turn the reading direction round
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # the last two ranges change the reading direction
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def plain(value):
-    """A text without control characters and halves of characters; a record, with all of its texts so.
+    """A text without control characters and lone surrogates; a record with all its texts so cleaned.
 
     Escape sequences steer a terminal, and databases refuse NUL; line breaks and tabs stay.
     """
@@ -35,6 +35,6 @@ def cell(value):
 
 
 def file_name(name):
-    """A file name for a submission: short, of ordinary characters, another one for every name."""
+    """A file name for a submission: short, of ordinary characters, different for every name."""
     safe = re.sub(r"[^A-Za-z0-9._@-]", "_", name).lstrip(".-")[:60]
     return safe if safe == name else f"{safe or '_'}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"

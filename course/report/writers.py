@@ -96,10 +96,10 @@ def gradescope(record):
 
 
 def prairielearn(record):
-    """PrairieLearn's results.json (docs.prairielearn.com/externalGrading); score is the part of the automatic points, 0 to 1.
+    """PrairieLearn's results.json (docs.prairielearn.com/externalGrading); score is the share of the automatic points, 0 to 1.
 
     Parts that a person marks are 0 of 0 points, which PrairieLearn shows without a verdict. A submission that earned nothing
-    and has something wrong with all of it, as a missing file, is not gradable, and no attempt is lost.
+    and has a note on all of it, such as a missing file, is not gradable, and no attempt is lost.
     """
     record = plain(record)
     automatic = record.out_of - record.open

@@ -1,7 +1,7 @@
-"""Runs inside the sandbox, in the process of one check: does with the student's classes what course.sandbox.proxy asks for.
+"""Runs inside the sandbox, in the process of one check: calls the student's classes as course.sandbox.proxy asks.
 
-Nothing here judges, but what lend.Network says of a network's wiring is found out here, beside the student's code: code that
-replaces lend forges it, and earns points of section 1 at most.
+Nothing is judged here. But lend.Network finds out a network's wiring here, in the same process as the student's code: code that
+replaces lend can forge it, and gain points of section 1 at most.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from lab.diffusion import sampling, walk
 from lab.training import checkpoint
 
 CHECKPOINT = "best_checkpoint.pth"
-OF_NETWORK = ("children", "wake", "run", "grows", "unused", "told", "reaches", "fit")  # what may be asked of a lend.Network
+OF_NETWORK = ("children", "wake", "run", "grows", "unused", "told", "reaches", "fit")  # methods of lend.Network that may be called
 
 
 def serve(link, code):
@@ -46,12 +46,12 @@ def serve(link, code):
 
 
 def _refuse(*args, **options):
-    """In place of the course's own sampling loop, which is not to be borrowed."""
+    """Replaces the course's own sampling loop, which students must not use."""
     raise RuntimeError("a sampler of the course's was called; sampling is to be written in DDPM.py")
 
 
 class Inside:
-    """The student's classes and what was made of them. Each public method answers with the fields of a frame."""
+    """The student's classes and the objects made of them. Each public method returns the fields of a frame."""
 
     def __init__(self, link, code):
         self.link, self.code, self.networks = link, code, []
@@ -72,7 +72,7 @@ class Inside:
     # ---- the process
 
     def process(self, settings, lent, blind, scalar, seed):
-        """A ConditionalDDPM for these settings, whose network the grader answers for, and its scheduler where that is lent."""
+        """Make a ConditionalDDPM for these settings. The grader answers for its network, and for its scheduler if that is lent."""
         lend.seed(seed)
         right = (lambda t_s, shapes: self._ask("right", t_s=t_s, shapes=shapes)) if lent else None
         self.model = lend.Process(self.cls, settings, lambda **fields: self._ask("answer", **fields), right, blind, scalar)

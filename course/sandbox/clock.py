@@ -15,7 +15,7 @@ class Clock:
         self.before = _waited(os.getpid())
 
     def look(self, pids):
-        """Note how long these processes have waited; what has ended stays noted."""
+        """Note how long these processes have waited; ended ones still count."""
         for pid in pids:
             self.waited[pid] = max(self.waited.get(pid, 0), _waited(pid))
 

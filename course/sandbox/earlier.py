@@ -18,7 +18,7 @@ EARLIER = {
 
 
 def install():
-    """Register the modules that are gone in sys.modules."""
+    """Register modules that lab no longer has in sys.modules."""
     for name, values in EARLIER.items():
         module = types.ModuleType(f"lab.{name}")
         vars(module).update(values)

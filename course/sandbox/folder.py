@@ -1,4 +1,4 @@
-"""The folder in which one grading works: gone afterwards with whatever is in it, and after a killed grading with the next one."""
+"""The working folder of one grading: removed afterwards with all its content; the next grading removes that of a killed one."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 
 PREFIX, LOCK = "grading-", "lock"
-USERS = range(20_000, 60_000)  # of whom one may own the processes of a submission; its folder belongs to the group of that number
+USERS = range(20_000, 60_000)  # user ids for a submission's processes; its folder belongs to the group of the same number
 
 
 @contextlib.contextmanager
 def working_folder():
-    """An empty folder of one's own in the temporary directory, used with `with`."""
+    """A new, empty folder in the temporary directory, used with `with`."""
     clear()
     folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
     try:
@@ -29,7 +29,7 @@ def working_folder():
 @contextlib.contextmanager
 def locked(folder):
     """Hold a folder's lock, which the system releases when this process dies."""
-    number, name = tempfile.mkstemp(prefix=f"{PREFIX}{LOCK}-")  # locked before the rename: clear() meets no live folder unlocked
+    number, name = tempfile.mkstemp(prefix=f"{PREFIX}{LOCK}-")  # locked before the rename, so that clear() never finds it unlocked
     try:
         fcntl.flock(number, fcntl.LOCK_EX)
         os.replace(name, folder / LOCK)
@@ -57,13 +57,13 @@ def end(folder):
         with contextlib.suppress(psutil.Error, OSError):
             if process.environ().get("HOME") == str(folder / "scratch"):
                 process.kill()
-    if os.getuid() == 0 and user in USERS:  # all of this user's at once: of a chain of forks one by one is never the last
+    if os.getuid() == 0 and user in USERS:  # all of this user's at once: a chain of forks outruns killing one by one
         as_user = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
         subprocess.run([*as_user, "kill", "-KILL", "--", "-1"], capture_output=True)
 
 
 def remove(folder):
-    """Remove a folder, as deep as it goes, also where somebody has taken the permissions away."""
+    """Remove a folder, however deep, and even if its permissions were taken away."""
     for command in (["rm", "-rf"], ["chmod", "-R", "u+rwx"], ["rm", "-rf"]):
         if os.path.lexists(folder):
             subprocess.run([*command, "--", folder], stderr=subprocess.DEVNULL)

@@ -1,7 +1,7 @@
-"""The walls around a submission, made by util-linux (unshare, mount, pivot_root, setpriv), and what is laid out between them.
+"""The walls that isolate a submission, made by util-linux (unshare, mount, pivot_root, setpriv), and the files behind them.
 
-The first that the system allows is taken:
-  "namespaces"  a file system of the interpreter and the submission alone, no network, no sight of other processes
+The first that the system allows is used:
+  "namespaces"  a file system with only the interpreter and the submission, no network, other processes hidden
   "user"        (where the grader is root) a user of its own, who may write to one scratch folder
   "limits"      limits on time, memory, processes and files, and no more
 """
@@ -64,11 +64,11 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternative
 
 
 class SandboxError(Exception):
-    """The system does not allow to run submissions at all; the message says why."""
+    """This system cannot run any submission; the message says why."""
 
 
 def walls(wall, base, user):
-    """The command in front of the worker's that puts it behind these walls."""
+    """The command to put before the worker's, so that it runs behind these walls."""
     if wall == "user":
         return ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups", *BOUND.split()]
     if wall == "limits":
@@ -86,7 +86,7 @@ def best_wall():
     said = {}
     for wall in WALLS if os.getuid() == 0 else ("namespaces", "limits"):
         if wall == "limits" and os.getuid() == 0:
-            break  # root without walls is no place for a stranger's code
+            break  # never run a stranger's code as root without walls
         with working_folder() as base:
             furnish(base, None, USERS[0] if os.getuid() == 0 else None)
             tried = subprocess.run(
@@ -101,7 +101,7 @@ def best_wall():
 def furnish(base, code, user):
     """Copy into `base` what the sandbox sees: office, the course's own modules; code, the student's; scratch, all that is writable.
 
-    user: who may come in, besides the grader; None for nobody.
+    user: who may enter besides the grader; None for nobody.
     """
     for name in ("office/course/sandbox", "office/checks", "root", "scratch"):
         (base / name).mkdir(parents=True)
@@ -111,7 +111,7 @@ def furnish(base, code, user):
         base.chmod(0o750)
     for name in ("worker", "child", "messages", "earlier"):
         shutil.copy(ROOT / "course" / "sandbox" / f"{name}.py", base / "office" / "course" / "sandbox")
-    for name in ("__init__", "lend"):  # nothing that can be read in there holds a solution
+    for name in ("__init__", "lend"):  # the code that can be read there holds no solution
         shutil.copy(ROOT / "tests" / "checks" / f"{name}.py", base / "office" / "checks")
     for name in ("config.py", "utils.py"):
         shutil.copy(ROOT / name, base / "office")

@@ -1,4 +1,4 @@
-"""What crosses between the grader and a submission: frames of JSON and plain arrays, of limited size, never pickle."""
+"""The messages between the grader and a submission: frames of JSON and plain arrays, of limited size, never pickle."""
 
 import json
 import math
@@ -19,7 +19,7 @@ BUILTIN = {e.__name__: e for e in (NotImplementedError, IndexError, ValueError, 
 
 
 class Lost(Exception):
-    """The other side has ended, takes too long, or says what is no frame; the message is for the student, see checks.student."""
+    """The other side has ended, takes too long, or sent something that is no frame; the message is for the student, see checks.student."""
 
     where, final = "", True
 
@@ -31,7 +31,7 @@ class StudentError(Exception):
 class Link:
     """One end of a socket on which whole frames go both ways.
 
-    until: the time by `now` after which it is Lost, or None. quiet: for how long the other side may say nothing when a frame is awaited.
+    until: the time by the clock `now` at which Lost is raised, or None. quiet: the longest wait for a frame, in seconds, or None.
     why: a function that says why the other side has ended, or "".
     """
 
@@ -92,7 +92,7 @@ def pair():
 
 
 def pack(value, arrays):
-    """A value as JSON holds it; its tensors go to `arrays`, what is neither plain nor a tensor leaves its type's name."""
+    """A value in JSON's types. Tensors go to `arrays`; of what is neither plain nor a tensor only the type's name is kept."""
     if isinstance(value, torch.Tensor):
         plain = value.detach().cpu().clone(memory_format=torch.contiguous_format)
         if plain.layout != torch.strided or plain.is_complex() or plain.is_quantized:
@@ -113,7 +113,7 @@ def pack(value, arrays):
 
 
 def unpack(value, arrays):
-    """The value that pack made JSON of. Each array may be used once, so a small frame cannot grow."""
+    """The value that `pack` packed. Each array may be used once, so a small frame cannot grow."""
     if not isinstance(value, dict):
         return value
     ((kind, inner),) = ((k, v) for k, v in value.items() if k != "grows")
@@ -133,7 +133,7 @@ def error_fields(error, where=""):
 
 
 def raised(fields):
-    """The error that error_fields described: of the same built-in type where that matters, with `where` it came from."""
+    """The error that error_fields described: of the same type if that is in BUILTIN, with its `where`."""
     name, message = str(fields["type"]), str(fields["message"])
     kind = BUILTIN.get(name) or type(name[:100] if name.isidentifier() else "Error", (StudentError,), {})
     error = kind(message)

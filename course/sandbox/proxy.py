@@ -1,6 +1,6 @@
-"""The student's classes as the checks ask them, in the sandbox: every call crosses to a child of it.
+"""Stand-ins for the student's classes, which run in the sandbox: every call is sent to a child process there.
 
-The networks and schedules that a check lends answer on this side, and all judging is done here.
+The networks and schedules that a check lends run on this side, and all judging is done here.
 """
 
 from checks import student
@@ -9,9 +9,9 @@ from course.sandbox.messages import GARBLED, Lost, error_fields, raised
 
 
 class Channel:
-    """Questions to one child of the sandbox, and its questions in between. Raises the student's errors, and Lost.
+    """Requests to one child of the sandbox, and answers to its own in between. Raises the student's errors, and Lost.
 
-    link: to a fresh child. answers: {what the child may ask for: a function that answers}.
+    link: to a fresh child. answers: {name of a request of the child: the function that answers it}.
     """
 
     def __init__(self, link, **answers):
@@ -34,7 +34,7 @@ class Channel:
             raise error
 
     def value(self, do, **fields):
-        """The value of an answer, a list of so many parts where it has several."""
+        """The value of an answer; a list if it has several parts."""
         try:
             return self.ask(do, **fields)["value"]
         except KeyError as garbled:
@@ -43,7 +43,7 @@ class Channel:
     def _answer(self, ask, **fields):
         try:
             value = self.answers[ask](**fields)
-        except Exception as error:  # goes through the student's code, as it would if the network were there
+        except Exception as error:  # sent to the student's code, as an error of a network there would be
             self.link.send(error=error_fields(error))
         else:
             self.link.send(value=value)
@@ -53,7 +53,7 @@ class Channel:
 
 
 class Student(student.Student):
-    """connect: gives a Link to a fresh child, which then has imported the class as `load` says."""
+    """connect: returns a Link to a fresh child. load: the arguments of the child's `load`, which imports the class."""
 
     def __init__(self, connect, **load):
         super().__init__(None)
@@ -110,7 +110,7 @@ class Network:
 
 
 def parts(channel, count, do, **fields):
-    """The parts of an answer that has so many."""
+    """The `count` parts of an answer. Raises Lost for another number."""
     value = channel.value(do, **fields)
     if not isinstance(value, list | tuple) or len(value) != count:
         raise Lost(GARBLED)

@@ -1,4 +1,4 @@
-"""Where a submission runs: processes of their own behind walls, watched, and ended with all that they started."""
+"""Runs a submission in processes behind walls, watches them, and ends them with all that they started."""
 
 import contextlib
 import errno
@@ -23,8 +23,8 @@ from course.sandbox.isolation import DISK, FILES, PACKAGES, SAID, SandboxError, 
 from course.sandbox.messages import ENDED, Link, Lost, pair
 
 MEMORY, PROCESSES, OUTPUT = 4 * 2**30, 24, 4000  # bytes, processes and threads, characters kept
-PATIENCE, OWN = 1, 5  # CPU waits forgiven, as a multiple of the limit; process trees larger than OWN cause their own and get none
-START_SECONDS, FORK_SECONDS = 60, 5  # for a fresh interpreter to import torch on a busy machine, and to make a child of it
+PATIENCE, OWN = 1, 5  # CPU waits forgiven, as a multiple of the limit; none for process trees larger than OWN, which cause their own
+START_SECONDS, FORK_SECONDS = 60, 5  # to import torch in a fresh interpreter on a busy machine; to fork a child
 AHEAD = ("matplotlib", "numpy", "torch", "torchvision", "tqdm", "einops", "scipy", "PIL", "IPython")  # packages that take time to import
 SHARED = ("/dev/shm", "/tmp", "/var/tmp")  # where every user may write
 SYSTEM_V = {"shm": ("-m", 7), "msg": ("-q", 7), "sem": ("-s", 4)}  # ipcrm's option; the column of the user in /proc/sysvipc
@@ -32,12 +32,12 @@ LIMITED = f"Limits: {MEMORY // 2**30} GB of memory, {PROCESSES} processes, {DISK
 
 
 class Sandbox:
-    """Runs the modules in the folder `code` for at most so many seconds by its clock, `now`; used with `with`."""
+    """Runs the modules in the folder `code` for at most `seconds` by its clock, `now`; used with `with`."""
 
     def __init__(self, code, seconds, wall=None):
         self.wall, self.clock, self.process = wall or best_wall(), Clock(PATIENCE * seconds), None
         self.until = self.now() + seconds
-        self.user, self.lock = _free_user() if os.getuid() == 0 else None, threading.RLock()  # the watch may stop what is being started
+        self.user, self.lock = _free_user() if os.getuid() == 0 else None, threading.RLock()  # the watch may call _stop during _start
         self.printed, self.ended_by = "", ""
         self.modules = _imported(Path(code))
         self.opened = contextlib.ExitStack()
@@ -73,7 +73,7 @@ class Sandbox:
         return (*SAID[self.wall], LIMITED)
 
     def link(self, seconds, quiet=None):
-        """A Link to a fresh child, for so long; quiet: see Link. What the child before it has left behind is ended. Raises Lost."""
+        """A Link to a fresh child, for `seconds`; quiet: see Link. What the child before it left running is killed. Raises Lost."""
         self.ended_by = ""
         for _ in range(2):
             if self.process is None or self.process.poll() is not None:
@@ -90,7 +90,7 @@ class Sandbox:
         raise Lost(self.ended_by or ENDED)
 
     def _start(self, seconds):
-        """Whether a worker is there now, after at most so many seconds, in an empty scratch folder."""
+        """Start a worker in an empty scratch folder; returns whether it is ready within `seconds`."""
         for path in (self.base / "scratch").iterdir():
             remove(path)
         with self.lock:
@@ -117,7 +117,7 @@ class Sandbox:
         return False
 
     def _says(self, word, until):
-        """Wait for the worker's next byte; whether it is `word`."""
+        """Wait for the worker's next byte; returns whether it is `word`."""
         while (left := until - self.now()) > 0:
             try:
                 self.control.settimeout(left)
@@ -148,7 +148,7 @@ class Sandbox:
                 self._stop()
 
     def _over(self, inside):
-        """What these processes take more of than they may, in words."""
+        """Which limit these processes exceed, in words; "" for none."""
         if len(inside) > PROCESSES + 4:
             return f"starts more than {PROCESSES} processes"
         shared = sum(size for _, size in _of_system_v("shm", self.user)) if self.wall == "user" else 0
@@ -156,7 +156,7 @@ class Sandbox:
             return f"uses more than {MEMORY // 2**30} GB of memory"
         size, files, deep = _below(self.base / "scratch")
         size += _nameless(inside)
-        for place in SHARED if self.wall == "user" else ():  # where it has a file system of its own, these are not there
+        for place in SHARED if self.wall == "user" else ():  # in "namespaces" these folders do not exist
             size += sum(_below(entry.path)[0] + about.st_blocks * 512 for entry, about in _of(self.user, place))
         if deep or size > DISK or files > FILES:
             return f"writes more than {DISK // 2**20} MB, more than {FILES:,} files, or folders deeper than a path may be"
@@ -232,7 +232,7 @@ def _kill(processes):
 
 
 def _memory(pid):
-    """Bytes that a process has made: its own and, which several may count, those it shares."""
+    """Bytes that a process has allocated: its own, and shared ones, which several processes may count."""
     try:
         with open(f"/proc/{pid}/status") as file:
             return sum(int(line.split()[1]) * 1024 for line in file if line.startswith(("RssAnon:", "RssShmem:")))
@@ -260,7 +260,7 @@ def _nameless(processes):
 
 
 def _of_system_v(kind, user):
-    """(id, bytes where it is memory) of what belongs to a user of one of SYSTEM_V."""
+    """(id, bytes if it is memory) of a user's objects of one kind of SYSTEM_V."""
     with contextlib.suppress(OSError), open(f"/proc/sysvipc/{kind}") as file:
         next(file)
         for fields in map(str.split, file):
@@ -279,7 +279,7 @@ def _of(user, place):
 
 
 def _below(folder):
-    """(bytes in a folder, how many files and folders, whether one lies too deep for a path); it stops at more than FILES."""
+    """(bytes in a folder, how many files and folders, whether one lies too deep for a path); it stops counting beyond FILES."""
     size, files, deep, waiting = 0, 0, False, [folder]
     while waiting and files <= FILES:
         try:

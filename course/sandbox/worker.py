@@ -28,9 +28,9 @@ def main(packages, office, code, fd, alone, processes, *modules):
     import torch
 
     torch.set_num_threads(1)
-    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports what else each child would
+    torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # imports modules that otherwise each child would
     for module in ("course.sandbox.child", "lab.samplers", *modules):
-        with contextlib.suppress(BaseException):  # it is the student's import that fails, and will be said there
+        with contextlib.suppress(BaseException):  # it fails again where the student's code imports it, and is reported there
             importlib.import_module(module)
     if sys.platform == "linux":
         prctl = ctypes.CDLL(None).prctl
@@ -41,7 +41,7 @@ def main(packages, office, code, fd, alone, processes, *modules):
     gc.freeze()
     control = socket.socket(fileno=int(fd))
     control.send(b"r")
-    with contextlib.suppress(OSError):  # where the grader has hung up, or no more can be forked, this one ends
+    with contextlib.suppress(OSError):  # ends when the grader hangs up, or no more can be forked
         while True:
             said, fds, *_ = socket.recv_fds(control, 1, 1)
             if not said:

@@ -44,12 +44,12 @@ def composed(process, conditions, views, omega, combine):
 
 
 def average(parts):
-    """The mean of tensors, exactly theirs where they are equal."""
+    """The mean of tensors; exact where they are all equal."""
     return sum(parts) / len(parts)
 
 
 def seeing(process, ask, limit=None):
-    """ask as predict(x, t, s) -> Seen. limit: clips x_0, after which eps is computed anew."""
+    """Make of ask a function predict(x, t, s) -> Seen. limit: clips x_0; eps is then recomputed from it."""
 
     def predict(x, t, s):
         out, log_variance = ask(x, t, s)

@@ -1,4 +1,4 @@
-"""A diffusion process as all that draws images sees it: x_t = alpha_t x_0 + sigma_t eps, and what a network's output says of it."""
+"""A diffusion process as samplers use it: x_t = alpha_t x_0 + sigma_t eps, and x_0 and eps from a network's output."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ from config import MEAN, STD, DMConfig
 from lab.check import is_whole
 from lab.speed.fast import fast
 
-BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD  # pixels, as the course's process sees them
+BLACK, WHITE = -MEAN / STD, (1 - MEAN) / STD  # pixel values as the course scales them
 Seen = namedtuple("Seen", "x_0 eps log_variance")
 Seen.__doc__ = "The prediction at x_t, (B, C, H, W) each: image, noise, and the learned log-variance of the step or None."
 
@@ -25,10 +25,10 @@ OUTPUTS = {
 
 
 class Process:
-    """The interface that all sampling needs; subclass it for another model. Time t is in {1, …, T}; t = T is noise, 0 the clean image.
+    """The interface for all samplers; subclass it for another model. Time t is in {1, …, T}; t = T is noise, 0 the clean image.
 
-    alpha, sigma: lists of T + 1 floats. shape: (C, H, W) of an image. range: (black, white) of the pixels that it works on.
-    null_condition: one row of what `embed` gives. output: a key of OUTPUTS. count: a fixed number of images, None for any.
+    alpha, sigma: lists of T + 1 floats. shape: (C, H, W) of an image. range: its pixel values (black, white).
+    null_condition: one row, as `embed` returns them. output: a key of OUTPUTS. count: a fixed number of images, None for any.
     """
 
     T, alpha, sigma, shape, range, device, null_condition = None, None, None, None, None, None, None
@@ -43,21 +43,21 @@ class Process:
         raise NotImplementedError
 
     def ask_both(self, x, t, rows, null, s):
-        """The same under the conditions `rows` and `null`, and the log-variance of the first: in one call of a batch twice as large."""
+        """The outputs under `rows` and under `null`, and the log-variance under `rows`, from one call with a doubled batch."""
         out, log_variance = self.ask(torch.cat([x, x]), t, torch.cat([rows, null]), s)
         return *out.chunk(2), None if log_variance is None else log_variance.chunk(2)[0]
 
     def limit(self, x_0):
-        """Predicted images (B, C, H, W) back in `range`."""
+        """Predicted images (B, C, H, W), limited to `range`."""
         return x_0.clamp(*self.range)
 
     def running(self):
         """A context to hold while sampling: eval mode, autocast, caches."""
         return contextlib.nullcontext()
 
-    # ---- what follows from these
+    # ---- derived from these
     def seen(self, out, x, t):
-        """(x_0, eps) that an output says of x_t."""
+        """(x_0, eps) from the network's output at x_t."""
         return OUTPUTS[self.output](out, x, self.alpha[t], self.sigma[t])
 
     def noised(self, x_0, t, noise):
@@ -82,7 +82,7 @@ def levels(beta):
 
 
 class ConditionalProcess(Process):
-    """The course's: a model with `network`, `scheduler` and `dmconfig`. A condition is a class or several: 7, [1, 7] or a tensor (B,)."""
+    """The process of a model with `network`, `scheduler` and `dmconfig`. A condition is a class or several: 7, [1, 7] or a tensor (B,)."""
 
     def __init__(self, model):
         self.network, config = model.network, DMConfig.of(model.dmconfig)
@@ -97,7 +97,7 @@ class ConditionalProcess(Process):
         return levels(model.scheduler(torch.arange(1, self.T + 1, device=self.device))["beta_t"])
 
     def told(self, t):
-        """The time as the network is told it."""
+        """The time t as the network's input."""
         return t / self.T
 
     def embed(self, condition):
@@ -116,7 +116,7 @@ class ConditionalProcess(Process):
             return self.network(x, torch.full((len(x), 1, 1, 1), self.told(t), device=x.device), rows), None
 
     def ask_both(self, x, t, rows, null, s):
-        with self.running():  # what the network makes of x alone is remembered for the second call
+        with self.running():  # layers that depend on x alone are cached for the second call
             return self.ask(x, t, rows, s)[0], self.ask(x, t, null, s)[0], None
 
     def running(self):
@@ -124,7 +124,7 @@ class ConditionalProcess(Process):
 
 
 class FlowProcess(ConditionalProcess):
-    """A flow's, x_t = (1 - t/T) x_0 + t/T eps; its network counts time the other way, from 0, noise, to 1, the image."""
+    """The process of a flow, x_t = (1 - t/T) x_0 + t/T eps. Its network's time runs the other way, from 0 (noise) to 1 (image)."""
 
     def levels(self, model):
         times = [t / self.T for t in range(self.T + 1)]

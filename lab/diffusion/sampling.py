@@ -13,7 +13,7 @@ from lab.diffusion.walk import final, timesteps, walk
 
 METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
 HEUN = "heun"  # for flows alone
-ANCESTRAL = "ancestral"  # no method here: the model's own `sample`, in all its T steps, where the two are compared
+ANCESTRAL = "ancestral"  # not a METHOD: the model's own `sample` in all T steps, for comparison
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
 BATCH = 100  # images at once: larger batches are slower on a CPU, whose allocator hands each tensor back to the system
 
@@ -24,22 +24,22 @@ def sample(model, labels, omega, **how):
 
 
 def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=None, generator=None, x_T=None):
-    """The way from noise to images: yields a Step for x_T and one after each of `steps` steps.
+    """Sample images from noise: yields a Step for x_T and one after each of `steps` steps.
 
-    labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, the first of them T:
+    labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, beginning with T:
       "ddpm"   the posterior of eq. (7), Ho et al. 2020, arXiv:2006.11239, from one of these time steps to the next
       "ddim"   eq. (12), Song et al. 2021, arXiv:2010.02502, with `eta` times the posterior's noise
       "dpmpp"  DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095, by diffusers
       "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
       "heun"   for flows alone: two calls of the network a step (four with guidance)
-    guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and ask for the
-    conditional half alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True keeps each predicted x_0 in the
-    range of pixels, (low, high) in that of a model whose images were scaled otherwise; None is False under the linear schedule
-    and True under the cosine one, which leaves so little of the image at T that x_0 is a guess divided by next to nothing.
-    generator: a torch.Generator for all noise. x_T: the start, (B, C, H, W); without one it is drawn, by one more call of the
-    network (`_started`), which takes images to be scaled as the course does. For a flow "ddim" is Euler's method, and the start is
-    noise. Raises ValueError for anything else, before any work.
+    guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the
+    conditional output alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True clips each predicted x_0 to the
+    range of pixels; (low, high) to another range, for a model whose images are scaled in another way. None is False under the
+    linear schedule and True under the cosine one, where computing x_0 near T divides by almost 0. generator: a torch.Generator
+    for all noise. x_T: the start, (B, C, H, W); by default drawn with one more call of the network (`_started`), which assumes
+    images scaled as in the course. For a flow "ddim" is Euler's method, and the start is noise. Raises ValueError for anything
+    else, before any work.
     """
     way = process(model)
     clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
@@ -58,17 +58,17 @@ def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, gui
 
 
 def pixels(x):
-    """What a person sees of images of the process: (B, C, H, W) in [0, 1]. Raises ValueError where these are not finite."""
+    """Images (B, C, H, W) on the course's scale as pixels in [0, 1]. Raises ValueError where they are not finite."""
     return (finite(x) * STD + MEAN).clamp(0, 1)
 
 
 def _started(way, rows, omega, noise, clip):
-    """x_T from q(x_T | predicted x_0): in training alpha_T of the image is left in it, 13 % in the default schedule.
+    """x_T drawn from q(x_T | predicted x_0): in training x_T keeps alpha_T of the image, 13 % under the default schedule.
 
-    Pure noise lacks that, and what adds little noise on the way draws pale digits from it (Lin et al. 2023, arXiv:2305.08891). So
-    the network is asked once what it sees in noise, and q(x_T | x_0), eq. (4), Ho et al. 2020, is drawn around that.
+    Pure noise lacks that, and samplers that add little noise on the way draw pale digits from it (Lin et al. 2023,
+    arXiv:2305.08891). So the network predicts x_0 from noise once, and x_T is drawn by eq. (4), Ho et al. 2020.
     """
-    if way.alpha[way.T] == 0:  # as a flow's
+    if way.alpha[way.T] == 0:  # as in a flow
         return noise()
     predict = seeing(way, guided(way, rows, min(float(omega), 0.0)))  # unguided: guidance exaggerates x_0
     x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))

@@ -1,10 +1,10 @@
-"""Sampler updates x_t -> x_s: functions (process, x, seen, t, s, noise). noise() is drawn once a step; at the last one it is zero."""
+"""Sampler updates x_t -> x_s: functions (process, x, seen, t, s, noise). noise() is one draw a step, and zero at the last step."""
 
 import math
 
 import torch
 
-LEAST = 1e-6  # in place of the alpha 0 that a flow has at T, where a solver divides by it
+LEAST = 1e-6  # replaces alpha = 0, which a flow has at T, where a solver divides by it
 
 
 def ddim(eta=0.0):
@@ -43,9 +43,9 @@ def heun(predict):
 
 
 def multistep(kind, process, times):
-    """A solver of diffusers' over these times: "dpmpp", "sde", "unipc". It keeps state: one for each walk.
+    """A multistep solver of diffusers over these times: "dpmpp", "sde" or "unipc". It keeps state: make one for each walk.
 
-    It wants alpha^2 + sigma^2 = 1, so x is divided by the root of what that sum is: 1 but for flows.
+    It assumes alpha^2 + sigma^2 = 1, so x is divided by the root of that sum, which is 1 except for flows.
     """
     import diffusers
 
@@ -56,12 +56,12 @@ def multistep(kind, process, times):
     }
     solver = solvers[kind](num_train_timesteps=times[0], final_sigmas_type="zero", prediction_type="sample")
     count = len(times) - 1
-    solver.set_timesteps(count)  # then ours take the place of its own: it sums in float32, and may round to one time too many
+    solver.set_timesteps(count)  # we replace its times: summed in float32, they may round to one too many
     solver.timesteps = torch.tensor(times[:-1], device=process.device) - 1  # its time begins at 0
     size = [math.hypot(process.alpha[t], process.sigma[t]) for t in times]
     solver.sigmas = torch.tensor([process.sigma[t] / (process.alpha[t] or LEAST) for t in times], dtype=torch.float32)
     solver.num_inference_steps = count
-    solver.set_begin_index(0)  # or it looks up each step's index, and waits for the device
+    solver.set_begin_index(0)  # else it looks up each step's index, which waits for the device
 
     def step(process, x, seen, t, s, noise):
         more, i = {"variance_noise": noise()} if kind == "sde" else {}, times.index(t)

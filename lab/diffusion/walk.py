@@ -1,4 +1,4 @@
-"""The engine's sampling loop: every way to draw or edit is a walk through some times, mostly down to the clean image at 0."""
+"""The engine's sampling loop: drawing and editing are walks through a list of times, mostly down to the clean image at 0."""
 
 from collections import deque, namedtuple
 
@@ -11,16 +11,16 @@ Step.__doc__ = "Where a walk stands: x = x_t at time t (0 at the end) and the im
 def walk(process, predict, step, times, start, noise, keep=None, rounds=1):
     """Yields a Step for x at times[0], and one after each step to the next of `times`.
 
-    predict(x, t, s): the Seen in x_t, see lab.diffusion.guidance. step: of lab.diffusion.steps. start(): x at the first time.
+    predict(x, t, s): a Seen, see lab.diffusion.guidance. step: one of lab.diffusion.steps. start(): x at the first time.
     noise(): standard normal numbers like x. keep(x, s, noise): puts known pixels back into x_s, with the step's own noise.
-    rounds: how often each step is taken, with noise back to t between: U of algorithm 1, Lugmayr et al. 2022, arXiv:2201.09865.
+    rounds: how often each step is taken, noised back to t in between: U of algorithm 1, Lugmayr et al. 2022, arXiv:2201.09865.
     """
     with torch.no_grad(), process.running():
         x = start()
     yield Step(times[0], x, x)
     for t, s in zip(times, times[1:]):
         for left in reversed(range(rounds if s else 1)):
-            with torch.no_grad(), process.running():  # not around the yield: between, the caller's network is the caller's own
+            with torch.no_grad(), process.running():  # not around the yield: the caller finds its network in the mode it left it in
                 once = _once(noise if s else lambda x=x: torch.zeros_like(x))
                 seen = predict(x, t, s)
                 x = step(process, x, seen, t, s, once)
@@ -32,7 +32,7 @@ def walk(process, predict, step, times, start, noise, keep=None, rounds=1):
 
 
 def final(steps):
-    """The images that an iterable of Steps ends with, (B, C, H, W); the ones before are not kept."""
+    """The images of the last of an iterable of Steps, (B, C, H, W); earlier ones are not kept."""
     return deque(steps, maxlen=1).pop().x
 
 

@@ -1,4 +1,4 @@
-"""DeepFloyd IF as a Process: stage I draws 64x64 from a text, stage II makes 256x256 of that. By diffusers' pipelines.
+"""DeepFloyd IF as a Process: stage I draws 64x64 from a text, stage II enlarges that to 256x256. Runs diffusers' pipelines.
 
 diffusers and transformers are imported, and weights read, when `load` is called and not before.
 """
@@ -14,7 +14,7 @@ from lab.editing.pixel_models import Pixels
 
 STAGE_I, STAGE_II = "DeepFloyd/IF-I-XL-v1.0", "DeepFloyd/IF-II-L-v1.0"  # smaller: IF-I-L-v1.0, IF-I-M-v1.0 and IF-II-M-v1.0
 ENLARGED = 4  # by stage II: 64x64 to 256x256
-NOISE_LEVEL = 250  # of the 64x64 image that stage II sees, as in diffusers: the time, counted from 0, of its noise
+NOISE_LEVEL = 250  # as in diffusers: time, counted from 0, of the noise on the image that stage II enlarges
 
 
 class WeightsMissing(Exception):
@@ -24,8 +24,8 @@ class WeightsMissing(Exception):
 class DeepFloyd(Pixels):
     """An IFPipeline or, with `images`, an IFSuperResolutionPipeline. A condition is a text, or several.
 
-    embeddings: {text: (77, D)}, as `save_embeddings` keeps them; with these, and "" among them, the pipeline needs no text encoder.
-    images: (B, 3, 64, 64) in [-1, 1], which stage II enlarges: loops then make B images, no others, and no anagrams.
+    embeddings: {text: (77, D)}, as `save_embeddings` writes them; if "" is among them, the pipeline needs no text encoder.
+    images: (B, 3, 64, 64) in [-1, 1], which stage II enlarges: tasks then make exactly B images, and no anagrams.
     """
 
     def __init__(self, pipeline, embeddings=None, images=None, noise_level=NOISE_LEVEL, generator=None):
@@ -61,7 +61,7 @@ class DeepFloyd(Pixels):
         return self._parted(self.unet(x, t - 1, encoder_hidden_states=rows, **more).sample.float(), t, s)
 
     def _enlarged(self, images, noise_level, generator):
-        """What stage II sees of the small images: enlarged, and noisy, as it was trained with."""
+        """The small images as stage II was trained to take them: enlarged and noisy."""
         scheduler = self.pipeline.image_noising_scheduler
         whole("noise_level", noise_level, 0, scheduler.config.num_train_timesteps - 1)
         square = images.ndim == 4 and images.shape[1:] == (self.shape[0], *(side // ENLARGED for side in self.shape[1:]))
@@ -75,8 +75,8 @@ class DeepFloyd(Pixels):
 def load(model_id=STAGE_I, text_encoder=True, unet=True, device=None, download=False):
     """The pipeline of a stage: from the folder `model_id`, or from Hugging Face's cache; `download` fetches what is missing.
 
-    text_encoder: False leaves out T5, which is the largest part, where embeddings are at hand; unet: False leaves out the network,
-    to make these where both do not fit: save_embeddings(encode(load(unet=False), ["", "a dog"]), "texts.safetensors"). float16 on
+    text_encoder: False leaves out T5, the largest part; embeddings are then needed. unet: False leaves out the U-Net, to make
+    embeddings where both do not fit into memory: save_embeddings(encode(load(unet=False), ["", "a dog"]), "texts.safetensors"). float16 on
     CUDA. The safety checker and the watermark are not loaded: IF's licence asks for them where results are shown in public.
     Raises WeightsMissing.
     """
@@ -94,7 +94,7 @@ def load(model_id=STAGE_I, text_encoder=True, unet=True, device=None, download=F
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # newer ones say dtype, older ones know torch_dtype alone
             pipeline = DiffusionPipeline.from_pretrained(model_id, **how, **left_out)
-    except (OSError, ImportError, ValueError) as error:  # Hugging Face's errors are of OSError and ValueError
+    except (OSError, ImportError, ValueError) as error:  # Hugging Face's errors are subclasses of OSError and ValueError
         raise WeightsMissing(_how_to_get(model_id, error)) from error
     return pipeline.to(device)
 

@@ -10,7 +10,7 @@ from lab.diffusion.process import Process, levels
 class Pixels(Process):
     """A diffusers pipeline of `unet` and `scheduler` that works on pixels in [-1, 1], as DDPMPipeline; without conditions.
 
-    Where the unet gives twice its channels, the second half is a learned variance. beside: the channels that it is shown beside x_t.
+    If the unet outputs twice its channels, the second half is a learned variance. beside: the number of input channels besides x_t.
     """
 
     def __init__(self, pipeline, beside=0):
@@ -30,7 +30,7 @@ class Pixels(Process):
         self.threshold = (config.dynamic_thresholding_ratio, config.sample_max_value) if config.get("thresholding") else None
 
     def limit(self, x_0):
-        """Within the range, by the scheduler's way: dynamic thresholding, Saharia et al. 2022, arXiv:2205.11487, or clamped."""
+        """x_0 limited as the scheduler does it: dynamic thresholding, Saharia et al. 2022, arXiv:2205.11487, or clamping."""
         if self.threshold is None:
             return super().limit(x_0)
         part, most = self.threshold
@@ -50,7 +50,7 @@ class Pixels(Process):
         channels = self.shape[0]
         if output.shape[1] == channels:
             return output, None
-        eps, between = output.split(channels, dim=1)  # between -1, the posterior's variance, and 1, beta
+        eps, between = output.split(channels, dim=1)  # from -1 (the posterior's variance) to 1 (beta)
         _, deviation = self.between(t, s)
         posterior = max((deviation * self.sigma[s] / self.sigma[t]) ** 2, 1e-20)  # 0 at the last step, which adds no noise
         part = (between + 1) / 2

@@ -29,7 +29,7 @@ Settings = namedtuple("Settings", "times omega clip generator")  # times: [t, â€
 
 
 def timesteps(model, steps=STEPS):
-    """The times of a task: `steps` of them evenly from T down, then 0, the clean image. `start` elsewhere indexes this list."""
+    """The times of a task: `steps` of them evenly from T down, then 0, the clean image. Other tasks' `start` is an index into it."""
     T = process(model).T
     return walking.timesteps(T, whole("steps", steps, 1, T))
 
@@ -42,7 +42,7 @@ def noised(model, images, t, generator=None):
 
 
 def clean(model, x_t, t, condition=None, omega=OMEGA, clip=True):
-    """One-step denoising: the x_0 that the model sees in x_t (B, C, H, W)."""
+    """One-step denoising: the x_0 that the model predicts from x_t (B, C, H, W)."""
     model = process(model)
     x_t, t = _images(model, x_t, noisy=True), whole("t", t, 1, model.T)
     ask = _guided(model, condition, len(x_t), number("omega", omega, OMEGA))
@@ -51,7 +51,7 @@ def clean(model, x_t, t, condition=None, omega=OMEGA, clip=True):
 
 
 def denoise(model, x_t, start, condition=None, **how):
-    """Iterative denoising of x_t (B, C, H, W), which stands at the time timesteps(model, steps)[start]."""
+    """Iterative denoising of x_t (B, C, H, W), whose time is timesteps(model, steps)[start]."""
     model = process(model)
     x_t = _images(model, x_t, noisy=True)
     how = _from(start, _settings(model, **how))
@@ -80,7 +80,7 @@ def edit(model, images, start, condition=None, **how):
 def inpaint(model, images, mask, condition=None, *, resample=1, **how):
     """Draw anew where `mask` is 1; all other pixels come out exactly as they went in. mask: (H, W) or (B, 1, H, W).
 
-    resample: how often each step is taken, with noise back between: U in algorithm 1, RePaint, Lugmayr et al. 2022, arXiv:2201.09865.
+    resample: how often each step is taken, noised back in between: U in algorithm 1, RePaint, Lugmayr et al. 2022, arXiv:2201.09865.
     """
     model = process(model)
     images = _images(model, images)
@@ -88,7 +88,7 @@ def inpaint(model, images, mask, condition=None, *, resample=1, **how):
     whole("resample", resample, 1)
     how, anew = _settings(model, **how), mask.to(model.device).bool()
 
-    def keep(x, t, noise):  # the noise of this step, which a pixel outside of the mask has not used yet
+    def keep(x, t, noise):  # with this step's noise, which the pixels outside the mask have not used yet
         return torch.where(anew, x, model.noised(images, t, noise()))
 
     def start(noise):
@@ -101,7 +101,7 @@ def inpaint(model, images, mask, condition=None, *, resample=1, **how):
 def anagram(model, conditions, views, count=None, **how):
     """Images that show conditions[i] under views[i]: the mean of the noise seen in each, Geng et al. 2024, arXiv:2311.17919.
 
-    views: of lab.editing.views. conditions: for each view one, or one an image. count: how many images, where there is one a view.
+    views: of lab.editing.views. conditions[i]: one condition, or one an image. count: how many images, if each view has one condition.
     """
     model = process(model)
     if not all(isinstance(several, (list, tuple)) for several in (conditions, views)) or not len(conditions) == len(views) > 0:
@@ -114,13 +114,13 @@ def anagram(model, conditions, views, count=None, **how):
 def hybrid(model, low, high, count=None, *, kernel=None, sigma=None, **how):
     """Images with the low frequencies of one condition, seen from afar, and the high ones of another: Geng et al. 2024, arXiv:2404.11615.
 
-    kernel, sigma: of the Gaussian that parts them, in pixels; by default 33 and 2 at 64 pixels, in proportion at another size.
+    kernel, sigma: of the Gaussian that separates them, in pixels; by default 33 and 2 at 64 pixels, in proportion at another size.
     """
     model = process(model)
     side = min(model.shape[1:])
     kernel = 2 * round((KERNEL * side / SIDE - 1) / 2) + 1 if kernel is None else kernel
     sigma = SIGMA * side / SIDE if sigma is None else sigma
-    whole("kernel", kernel, 1, 2 * side - 1)  # the border is reflected, once
+    whole("kernel", kernel, 1, 2 * side - 1)  # the border is padded by reflection, once
     if kernel % 2 == 0 or not is_finite(sigma) or sigma <= 0:
         raise ValueError(f"kernel = {kernel}, sigma = {sigma!r}; allowed are an odd kernel and a sigma above 0")
 
@@ -142,7 +142,7 @@ def to_model(model, images):
 
 
 def pixels(model, x):
-    """What a person sees of images on the model's own scale: [0, 1]."""
+    """Images on the model's own scale as pixels in [0, 1]."""
     black, white = process(model).range
     return ((x - black) / (white - black)).clamp(0, 1)
 

@@ -1,4 +1,4 @@
-"""Ways to look at a picture that only move its pixels, as a mirror does: noise stays noise, so a diffusion model may look in each."""
+"""Views of a picture: permutations of its pixels, as a mirror's. Noise stays noise, so a diffusion model can predict in each view."""
 
 from collections import namedtuple
 
@@ -22,7 +22,7 @@ def permutation(order):
 def checked(views, shape, device):
     """The views, each a View or a pair of functions, as Views.
 
-    Raises ValueError unless each moves the pixels of an image `shape` and its inverse moves them back: tried on two where all differ.
+    Raises ValueError unless each moves the pixels of an image `shape` and its inverse moves them back: tried on two, of distinct pixels.
     """
     probe = torch.arange(2 * torch.Size(shape).numel(), dtype=torch.float32, device=device).view(2, *shape)
     found = []
@@ -35,5 +35,5 @@ def checked(views, shape, device):
         except (AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ValueError(f"views[{number}] fails on an image {tuple(probe.shape)} ({error}); allowed is a View that fits it") from error
         if not (inverse and moved):
-            raise ValueError(f"views[{number}] and its inverse are none; allowed is a View, two functions that move pixels there and back")
+            raise ValueError(f"views[{number}] is no View; allowed are two functions that move pixels there and back")
     return found

@@ -1,6 +1,6 @@
 """How good drawn digits are: `from lab import quality`, `quality.evaluate(images, labels)`.
 
-The names are those of lab.quality.metrics, imported when one is asked for: scikit-learn takes a second, and the judge needs none of it.
+The names of lab.quality.metrics, which is imported on first use: scikit-learn takes a second, and the judge does not need it.
 """
 
 import importlib

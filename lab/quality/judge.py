@@ -11,11 +11,11 @@ from lab.training import pretrained
 from lab.training.trainer import averaging, seeded
 
 BATCH = 1000  # digits read at once
-ACCURACY = 0.995  # on the test set: one that reads fewer judges nothing
+ACCURACY = 0.995  # on the test set; a judge below this is not kept
 
 
 class Judge(nn.Module):
-    """Digits (B, 1, 28, 28) in [0, 1] -> the logits of ten classes (B, 10). `features` is what it sees before that, (B, 128)."""
+    """Digits (B, 1, 28, 28) in [0, 1] -> the logits of ten classes (B, 10). `features` gives the layer before, (B, 128)."""
 
     def __init__(self):
         super().__init__()
@@ -35,7 +35,7 @@ class Judge(nn.Module):
 
 
 def train(batches, epochs, seed, device, reporter):
-    """A Judge trained on `batches` of (images in [0, 1], labels), each image shifted, turned and scaled a little; its averaged weights."""
+    """A Judge trained on `batches` of (images in [0, 1], labels), each image shifted, turned and scaled a little; with averaged weights."""
     with seeded(device, seed, "judge"):
         model = Judge().to(device, memory_format=torch.channels_last)
         average = averaging(model, 0.998)
@@ -45,7 +45,7 @@ def train(batches, epochs, seed, device, reporter):
             for _ in range(epochs):
                 for images, labels in batches:
                     images, labels = moved(images.to(device)), labels.to(device)
-                    with autocast(device, "float32" if choose(device) == torch.float16 else "auto"):  # half would need a loss scale
+                    with autocast(device, "float32" if choose(device) == torch.float16 else "auto"):  # float16 would need loss scaling
                         loss = F.cross_entropy(model(images), labels, label_smoothing=0.05)
                     optimizer.zero_grad()
                     loss.backward()
@@ -64,7 +64,7 @@ def moved(images):
 
     angle, scale = draw(math.radians(12)), 1 + draw(0.1)
     x, y = (draw(2) * 2 / images.shape[-1] for _ in range(2))  # in units of half a picture
-    cos, sin = angle.cos() / scale, angle.sin() / scale  # affine_grid asks where a pixel comes from: the inverse of the move
+    cos, sin = angle.cos() / scale, angle.sin() / scale  # affine_grid takes the map from output to input pixels: the inverse
     theta = torch.stack([cos, sin, -cos * x - sin * y, -sin, cos, sin * x - cos * y], dim=1).view(-1, 2, 3)
     return F.grid_sample(images, F.affine_grid(theta, images.shape, align_corners=False), align_corners=False)
 

@@ -1,4 +1,4 @@
-"""How good are these digits: read by a classifier, and set beside real ones in what that classifier sees."""
+"""How good digits are: read by a classifier, and compared with real ones in its features."""
 
 import functools
 import itertools
@@ -19,7 +19,7 @@ from lab.samplers import ANCESTRAL
 from lab.training import checkpoint, data
 
 NEIGHBOURS = 3  # of the manifolds of precision and recall, as in the paper
-LEAST, MOST = 100, 50_000  # images: of fewer, a distance between distributions says nothing; of more, there is no floor
+LEAST, MOST = 100, 50_000  # images: a Fréchet distance of fewer says nothing; for more there is no floor
 
 
 def evaluate(images, labels):
@@ -27,16 +27,16 @@ def evaluate(images, labels):
 
     A dict of
       samples        N
-      accuracy       the part that the judge reads as its label
+      accuracy       the share that the judge reads as their label
       frechet        the Fréchet distance between the judge's features, as in Heusel et al. 2017, arXiv:1706.08500, but not FID,
-                     whose features are those of Inception on ImageNet: the numbers do not compare
-      frechet_floor  the same for N training digits in the place of the images, the classes in the test set's proportions:
-                     what N samples alone cost, and that the judge has learnt from these very digits
-      precision      the part of the images that lie among the real ones, and
-      recall         the part of the real ones that lie among the images: Kynkäänniemi et al. 2019, arXiv:1904.06991, k = 3
-      spread         the variance within a class, relative to that of real digits: below 1, the digits are too much alike; above,
-                     there are more kinds of them, or some are read as another class than their label's
-    Labels in the proportions of the test set (`proportional_labels`) keep the mixture out of the distance. Raises ValueError for
+                     whose features are those of Inception on ImageNet: the two cannot be compared
+      frechet_floor  the same for N training digits in place of the images, the classes in the test set's proportions: what
+                     is due to N being finite, and to the judge's having been trained on these digits
+      precision      the share of the images that lie among the real ones, and
+      recall         the share of the real ones that lie among the images: Kynkäänniemi et al. 2019, arXiv:1904.06991, k = 3
+      spread         the variance within a class, relative to that of real digits: below 1, the digits are too much alike; above
+                     1, they vary more, or some are read as another class than their label
+    With labels in the test set's proportions (`proportional_labels`) the distance is not due to the mix of classes. Raises ValueError for
     other shapes and values, and lab.training.data.DataError where the real MNIST is not there.
     """
     _check(images, labels)
@@ -56,7 +56,7 @@ def evaluate(images, labels):
 
 
 def proportional_labels(count):
-    """`count` labels in the proportions of MNIST's test set, each class within one of its share; in random order, always the same."""
+    """`count` labels in the proportions of MNIST's test set, each class within 1 of its exact share; in one fixed random order."""
     labels = _targets(real_mnist(train=False)).sort().values
     labels = labels[torch.arange(count) * len(labels) // count]
     return labels[_shuffled(count)]
@@ -65,8 +65,8 @@ def proportional_labels(count):
 def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     """Judge `count` digits of `model` for each of `omegas`, `methods`, `steps` and `seeds`; a dict each, and a line in the CSV file `path`.
 
-    methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. The file grows row by row, so
-    that what a stopped run has measured is there. Raises ValueError for what cannot be drawn or judged, before any is.
+    methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. The file is written after each
+    row, so that a stopped run keeps its rows. Raises ValueError, before any work, for settings that cannot be drawn or judged.
     """
     config = model.dmconfig
     if not LEAST <= count <= MOST or seeds < 1:
@@ -77,8 +77,8 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     ways = [(method, number) for method in methods for number in ([config.T] if method == ANCESTRAL else steps)]
     for omega, (method, number) in itertools.product(omegas, ways):
         checked = "ddpm" if method == ANCESTRAL else method  # the same algorithm
-        samplers.trajectory(model, torch.arange(10), omega, method=checked, steps=number)  # looks at them, and draws nothing yet
-    _test_digits()  # the judge and MNIST are there
+        samplers.trajectory(model, torch.arange(10), omega, method=checked, steps=number)  # checks its arguments; nothing is drawn yet
+    _test_digits()  # raises if the judge or MNIST is missing
     rows = []
     for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
         images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
@@ -90,7 +90,7 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
 
 
 def line(row):
-    """A row of a sweep, for a person."""
+    """A row of a sweep as one line of text."""
     return (
         f"ω = {row['omega']:<4g} {row['method']} {row['steps']} steps  accuracy {row['accuracy']:.2%}  Fréchet {row['frechet']:.3f} "
         f"(floor {row['frechet_floor']:.3f}, so {row['frechet'] / row['frechet_floor']:.1f} ×)  precision {row['precision']:.3f}  "
@@ -99,10 +99,10 @@ def line(row):
 
 
 def real_mnist(train):
-    """MNIST with pixels in [0, 1]. Raises lab.training.data.DataError where it is not there: what stands in for it judges nothing."""
+    """MNIST with pixels in [0, 1]. Raises lab.training.data.DataError if it is missing: the stand-in digits are no reference."""
     dataset = data.mnist(transforms.ToTensor(), train=train)
     if isinstance(dataset, data.Digits):
-        raise data.DataError("digits are judged beside the real MNIST, which is not here; set MNIST_DIR to the folder that holds MNIST/raw")
+        raise data.DataError("digits are compared with the real MNIST, which is not here; set MNIST_DIR to the folder that holds MNIST/raw")
     return dataset
 
 
@@ -135,7 +135,7 @@ def _test_digits():
 
 @functools.cache
 def _floor(count):
-    """The distance of `count` training digits, the first of each class, as many as the test set's proportions give."""
+    """The Fréchet distance of `count` training digits, the first of each class, in the test set's proportions."""
     dataset = real_mnist(train=True)
     labels, wanted = _targets(dataset), proportional_labels(count).bincount(minlength=10)
     rows = torch.cat([(labels == digit).nonzero().flatten()[:number] for digit, number in enumerate(wanted)])
@@ -161,15 +161,15 @@ def _frechet(features, real):
 
 
 def _manifolds(features, real):
-    """Precision and recall, on as many of either side as there are of both: the radii depend on how dense the points lie."""
+    """Precision and recall on equally many points of both sets, as the radii depend on the density of points."""
     count = min(len(features), len(real))
     features, real = features[_shuffled(len(features))[:count]].numpy(), real[_shuffled(len(real))[:count]].numpy()
     return _inside(features, real), _inside(real, features)
 
 
 def _inside(points, manifold):
-    """The part of `points` that is no further from some point of `manifold` than that one's third neighbour is."""
-    radii = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(manifold).kneighbors(manifold)[0][:, -1]  # the first neighbour is itself
+    """The share of `points` that lie no further from a point of `manifold` than its third nearest neighbour does."""
+    radii = NearestNeighbors(n_neighbors=NEIGHBOURS + 1).fit(manifold).kneighbors(manifold)[0][:, -1]  # the first is the point itself
     near = lambda distances, start: (distances <= radii).any(axis=1)
     parts = pairwise_distances_chunked(points, manifold, reduce_func=near, working_memory=256)  # MB at once
     return float(np.concatenate(list(parts)).mean())
@@ -180,7 +180,7 @@ def _shuffled(count):
 
 
 def _spread(features, labels):
-    """The mean over the classes of the variance of the features within one."""
+    """The variance of the features within a class, averaged over the classes."""
     classes = [features[labels == label] for label in labels.unique()]
     return torch.stack([part.var(0).sum() for part in classes if len(part) > 1]).mean().item()
 
@@ -191,7 +191,7 @@ def _check(images, labels):
     if images.ndim != 4 or images.shape[1:] != (1, 28, 28):
         raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (N, 1, 28, 28)")
     if not LEAST <= len(images) <= MOST:
-        raise ValueError(f"{len(images)} images; allowed are {LEAST} to {MOST:,}, and a figure that is reported asks for 5,000")
+        raise ValueError(f"{len(images)} images; allowed are {LEAST} to {MOST:,}, and at least 5,000 for a number that is reported")
     if not (images.min() >= 0 and images.max() <= 1):
         raise ValueError(f"images go from {images.min():g} to {images.max():g}; allowed is 0 to 1, as `sample` gives them")
     whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)

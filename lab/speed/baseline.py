@@ -1,7 +1,7 @@
 """The plain way, as a yardstick: what earlier editions of the course did, with the same network, betas and batch.
 
-float32, torchvision's DataLoader, embeddings concatenated over the plane, the schedule made anew for each step, and two
-calls of the network for a guided step. Nothing here is used but by `python -m lab bench`.
+float32, torchvision's DataLoader, embeddings concatenated over the plane, the schedule computed anew for each step, and
+two calls of the network for a guided step. Only `python -m lab bench` uses it.
 """
 
 import copy
@@ -55,7 +55,7 @@ def step(net, config, optimizer, images, labels):
 
 @torch.no_grad()
 def sample(net, config, labels, omega, steps=None):
-    """Algorithm 2, Ho & Salimans 2022: images (B, C, H, W) in [0, 1]. steps: stop after so many of the T, to time them."""
+    """Algorithm 2, Ho & Salimans 2022: images (B, C, H, W) in [0, 1]. steps: stop after this many of the T, to time them."""
     net.eval()
     c = F.one_hot(labels, config.num_classes).float()
     null = torch.full_like(c, config.condition_mask_value)

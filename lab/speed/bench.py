@@ -1,4 +1,4 @@
-"""Measurements behind the numbers that the project states: our way beside the plain one, in turn, in one run."""
+"""The measurements behind the speeds that lab/README.md states: our way and the plain one, in turn, in one run."""
 
 import contextlib
 import copy
@@ -30,7 +30,7 @@ Row.__doc__ = 'One comparison. amount: units of work in a measurement; seconds: 
 
 
 def run(model, dataset, rounds, device):
-    """Yields a Row a comparison. model: an untrained one; dataset: MNIST, normalised; its speed does not depend on its weights."""
+    """Yields a Row a comparison. model: untrained is enough, as speed does not depend on the weights. dataset: MNIST, normalised."""
     yield training_step(model, dataset, rounds, device)
     yield loading(dataset, model.dmconfig.batch_size, rounds, device)
     yield sampling(model, rounds, device)
@@ -38,7 +38,7 @@ def run(model, dataset, rounds, device):
 
 
 def training_step(model, dataset, rounds, device):
-    """A step of training, beside two libraries' networks of as many parameters, in our precision, where they are installed."""
+    """A training step, also of two libraries' networks of about as many parameters, in our precision, if they are installed."""
     config, net = model.dmconfig, baseline.network(model).to(device).train()
     trainer = Trainer(model, config, 1, device)
     images, labels = (part.to(device) for part in next(iter(data.loader(dataset, config.batch_size, shuffle=True))))
@@ -56,7 +56,7 @@ def training_step(model, dataset, rounds, device):
 
 
 def loading(dataset, batch_size, rounds, device):
-    """The images of 40 batches, on the device."""
+    """Loading 40 batches onto the device."""
     ours, theirs = placed(data.loader(dataset, batch_size, shuffle=True), device), baseline.loader(dataset, batch_size)
 
     def take(loader):
@@ -81,7 +81,7 @@ def sampling(model, rounds, device):
 
 
 def fast_sampling(model, rounds, device):
-    """100 finished digits: the plain way's T steps, reckoned from a few of them, and our few."""
+    """100 finished digits: the plain way's T steps, extrapolated from a few of them, and our few."""
     config, net, steps = model.dmconfig, baseline.network(model.to(device)), _timed_steps(model, device)
     labels = torch.arange(DIGITS, device=device) % config.num_classes
     ways = {
@@ -114,7 +114,7 @@ def peak_memory(root):
 
 
 def interleaved(ways, rounds, device):
-    """{name: seconds of each round} of {name: function}, in turn, after a round that is not counted."""
+    """Time the functions {name: function} in turn: {name: seconds of each round}. A first round is not counted."""
     seconds = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():
@@ -128,7 +128,7 @@ def interleaved(ways, rounds, device):
 
 
 def machine(device):
-    """What was measured on."""
+    """The hardware and torch version, in words."""
     device = torch.device(device)
     processor = f"{torch.get_num_threads()} threads of a CPU ({platform.processor() or platform.machine()})"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor if device.type == "cpu" else device.type
@@ -172,7 +172,7 @@ def losses_of(model, weights, test_loader, device="cpu"):
     losses = {}
     for name, state in weights.items():
         checkpoint.fill(model, state, name)
-        trainer = Trainer(model, model.dmconfig, 1, device)  # a new one: its average is that of these weights
+        trainer = Trainer(model, model.dmconfig, 1, device)  # a new one: its averaged weights start from these
         with Reporter().bar(len(test_loader.dataset), " images", name) as bar:
             losses[name] = trainer.test(test_loader, bar)
     return losses
@@ -215,7 +215,7 @@ def _lucidrains(config, device):
 
 
 def _library_step(net, loss, config, images, labels):
-    """A step of training as ours has it: the same precision, memory format and optimizer."""
+    """A training step set up like ours: the same precision, memory format and optimizer."""
     net.to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), config.learning_rate, fused=images.device.type in ("cpu", "cuda"))
 
@@ -242,7 +242,7 @@ def _round(value):
 
 
 def _timed_steps(model, device):
-    """On a CPU a few of the T: each costs the same, and all take minutes."""
+    """How many of the T steps to time: a few on a CPU, as each costs the same and all take minutes."""
     return min(10, model.dmconfig.T) if torch.device(device).type == "cpu" else model.dmconfig.T
 
 

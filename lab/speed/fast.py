@@ -7,15 +7,15 @@ import torch
 
 from lab.speed.precision import autocast
 
-OFTEN = 8  # calls of one shape before a CUDA graph of them is worth its making
+OFTEN = 8  # calls with the same shapes before a CUDA graph of them is made
 
 
 class fast:  # noqa: N801, it is used as a function: with fast(network): …
-    """Inside, `network` is in eval mode and under autocast, and what it computes from the very same x is computed once.
+    """Inside, `network` is in eval mode and under autocast, and layers that depend on x alone run once for each x.
 
-    Guidance asks twice about one x, with the condition and without. The parts of the network that have seen nothing but x (the first
-    two blocks of the course's, more than a third of its work) are run for the first call and remembered for the second. On CUDA,
-    what is called often is replayed as a CUDA graph instead. Outputs come in the dtype of x. May be entered again and again, by one
+    Guidance calls the network twice with one x, with the condition and without. The modules whose inputs depend on x alone (the
+    first two blocks of the course's, more than a third of its work) run in the first call, and the second reuses their outputs.
+    On CUDA, frequent calls are replayed as a CUDA graph instead. Outputs have the dtype of x. May be entered repeatedly, by one
     thread. network: any nn.Module whose first argument is x. precision: see lab.speed.precision.choose.
     """
 
@@ -51,7 +51,7 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
             x = given[0] if given and torch.is_tensor(given[0]) else None
             device, dtype = (x.device, x.dtype) if x is not None else (torch.device("cpu"), None)
             graph = device.type == "cuda" and all(map(torch.is_tensor, given)) and not torch.is_grad_enabled()
-            with autocast(device, self.precision, cache_enabled=not graph):  # a graph must not read copies that the cache drops
+            with autocast(device, self.precision, cache_enabled=not graph):  # a graph must not read weight copies that autocast drops
                 if graph:
                     out = self._replayed(forward, args, options)
                 else:
@@ -63,7 +63,7 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
         return asked
 
     def _replayed(self, forward, args, options):
-        """The output of a CUDA graph of this call, made when calls of these shapes have been many."""
+        """The output of this call; after OFTEN calls with the same shapes, from a CUDA graph of it."""
         key = tuple((tuple(value.shape), value.dtype, value.device) for value in (*args, *options.values())), tuple(options)
         graph = self.graphs.get(key, 0)
         if isinstance(graph, int):
@@ -74,7 +74,7 @@ class fast:  # noqa: N801, it is used as a function: with fast(network): …
 
 @contextlib.contextmanager
 def evaluating(network):
-    """The network in eval mode inside, every part of it in its own mode again afterwards, whatever happens."""
+    """Put the network into eval mode, and restore the mode of each of its modules afterwards, also after an error."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
@@ -97,7 +97,7 @@ def _casts_kept():
 
 @contextlib.contextmanager
 def _with_forward(module, forward):
-    """`forward` in the place of the module's own, which is there again afterwards."""
+    """Replace the module's forward by `forward`, and restore it afterwards."""
     own = vars(module).get("forward")
     module.forward = forward
     try:
@@ -112,8 +112,8 @@ def _with_forward(module, forward):
 class _Memory:
     """A cache of submodule outputs that depend on the current x alone.
 
-    Only what an earlier call about the same x has made is used again, and of each module the first time only to compare: one that
-    answers otherwise, as it is told of the condition in another way or draws random numbers, is not remembered any more.
+    Only outputs of earlier calls with the same x are reused. The first time, a module is run again and compared: if its output
+    differs, as it gets the condition in another way or draws random numbers, the module is not cached any more.
     """
 
     def __init__(self):
@@ -126,7 +126,7 @@ class _Memory:
     @contextlib.contextmanager
     def about(self, x):
         """The cache for calls with this x."""
-        usable = x is not None and not torch.is_grad_enabled() and not x.is_inference()  # these do not tell of in-place writes
+        usable = x is not None and not torch.is_grad_enabled() and not x.is_inference()  # inference tensors do not record in-place writes
         weights = sum(weight._version for weight in self.parameters if not weight.is_inference())
         if weights != self.weights:
             torch.clear_autocast_cache()
@@ -140,7 +140,7 @@ class _Memory:
         self.made = {}
 
     def remembering(self, module, forward):
-        """The module's forward, which looks here first."""
+        """The module's forward, which looks into the cache first."""
 
         def remembered(*args, **options):
             given = [*args, *options.values()]
@@ -158,7 +158,7 @@ class _Memory:
             out = self._run(forward, args, options)
             parts = [(each, each._version) for each in _tensors(out) if not each.is_inference()]
             if parts and len(parts) == sum(1 for _ in _tensors(out)) and all(map(self._is_known, given)):  # and its input is unchanged
-                with contextlib.suppress(TypeError):  # of something that may hold anything
+                with contextlib.suppress(TypeError):  # an output of an unknown type
                     self.made[key] = _copied(out), parts
                     self.known |= {id(part[0]): part for part in parts}
             return out
@@ -166,7 +166,7 @@ class _Memory:
         return remembered
 
     def _run(self, forward, args, options):
-        self.inside = True  # its own parts need not be remembered too
+        self.inside = True  # its submodules need not be cached too
         try:
             return forward(*args, **options)
         finally:
@@ -177,7 +177,7 @@ class _Memory:
 
 
 def _unchanged(seen, tensor):
-    """Whether it is the tensor of seen = (tensor, version), without an in-place write since."""
+    """Whether `tensor` is that of seen = (tensor, version), without an in-place write since."""
     return seen is not None and seen[0] is tensor and tensor._version == seen[1]
 
 
@@ -191,7 +191,7 @@ def _tensors(value):
 
 
 def _copied(value):
-    """The same tensors in containers of their own, as a caller may pop from a list. Raises TypeError for other containers."""
+    """The same tensors in new containers, as a caller may pop from a list. Raises TypeError for other containers."""
     if torch.is_tensor(value):
         return value
     if type(value) in (list, tuple):
@@ -207,7 +207,7 @@ def _equal(one, other):
 
 
 def _graph(forward, args, options):
-    """forward of tensors like these as a CUDA graph, whose kernels are launched at once; `forward` itself where it waits for the device."""
+    """A function that replays forward of tensors like these as a CUDA graph; just `forward` if it cannot be captured."""
     held = [value.clone() for value in (*args, *options.values())]
     call = lambda: forward(*held[: len(args)], **dict(zip(options, held[len(args) :])))
     plain = lambda *values: forward(*values[: len(args)], **dict(zip(options, values[len(args) :])))
@@ -216,7 +216,7 @@ def _graph(forward, args, options):
             aside = torch.cuda.Stream()
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
-                call()  # what is set up at a first call does not belong into the graph
+                call()  # what is set up in a first call does not belong in the graph
             torch.cuda.current_stream().wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
@@ -231,6 +231,6 @@ def _graph(forward, args, options):
         for old, new in zip(held, values, strict=True):
             old.copy_(new)
         graph.replay()
-        return output.clone()  # the next call writes over it
+        return output.clone()  # the next replay overwrites it
 
     return replay

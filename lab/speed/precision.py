@@ -1,4 +1,4 @@
-"""Which floating-point format a device is built for."""
+"""Which floating-point format to compute in on a device."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ import torch
 
 
 def choose(device, precision="auto"):
-    """The dtype to compute in on `device`: what `precision` names or, for "auto", the fastest that its hardware has.
+    """The dtype to compute in on `device`: the one that `precision` names or, for "auto", the fastest that its hardware supports.
 
     bfloat16 from compute capability 8.0 and on CPUs with AVX512-BF16 or AMX; float16 on older GPUs with tensor cores
     (a T4 reports bfloat16 as supported, but emulates it); float32 elsewhere.

@@ -15,7 +15,7 @@ from config import DMConfig
 
 KEYS = ("epoch", "model_state_dict", "optimizer_state_dict", "dmconfig")
 WRAPPERS = ("_orig_mod", "module")  # what torch.compile and DataParallel put into the names of weights
-POINTER = b"version https://git-lfs.github.com/spec/"  # how a file begins that Git LFS has not fetched
+POINTER = b"version https://git-lfs.github.com/spec/"  # the first bytes of a file that Git LFS has not fetched
 
 
 class CheckpointError(Exception):
@@ -25,7 +25,7 @@ class CheckpointError(Exception):
 def save(path, checkpoint):
     """Write a dict with at least KEYS to `path`: to a temporary file beside it, flushed, then renamed.
 
-    Whatever happens meanwhile, `path` is the old file or the new one. Raises OSError where the disk is full.
+    Even if interrupted, `path` is either the old file or the new one. Raises OSError where the disk is full.
     """
     path = Path(path)
     missing = [key for key in KEYS if key not in checkpoint]
@@ -67,7 +67,7 @@ def load(path, device="cpu", keys=KEYS):
 
 
 def checked(state, path):
-    """`state`, read from `path`, as it is. Raises CheckpointError for weights that are not finite and settings that DMConfig refuses."""
+    """`state`, read from `path`, unchanged. Raises CheckpointError for weights that are not finite and settings that DMConfig refuses."""
     for key in ("model_state_dict", "raw_model_state_dict"):
         weights = state.get(key, {})
         if not isinstance(weights, dict):
@@ -88,15 +88,15 @@ def checked(state, path):
 
 def refuse_pointer(path, error=CheckpointError):
     """Raise `error` where `path` is what Git LFS leaves in place of a file until it is fetched."""
-    with contextlib.suppress(OSError), open(path, "rb") as file:  # whoever reads it next says what is wrong with it
+    with contextlib.suppress(OSError), open(path, "rb") as file:  # the next reader of the file reports this
         if file.read(len(POINTER)) == POINTER:
             raise error(f"{path} is a Git LFS pointer, not the file that it stands for; run `git lfs pull`, or copy the file itself there")
 
 
 def fill(model, weights, path):
-    """Load `weights`, read from `path`, into `model`, all of them; with a warning where they carry the names of WRAPPERS.
+    """Load all `weights`, read from `path`, into `model`; warns if their names contain WRAPPERS.
 
-    Raises CheckpointError where they are another network's.
+    Raises CheckpointError if they are another network's.
     """
     own = {_unwrapped(name): name for name in model.state_dict()}
     named = {own.get(_unwrapped(name), name): weight for name, weight in weights.items()}
@@ -140,7 +140,7 @@ def write_rows(path, rows):
 @contextlib.contextmanager
 def _replacing(path, mode, **how):
     """A temporary file beside `path` that takes its place once it is complete and on the disk."""
-    temporary = path.with_name(f".{path.name}.partial")  # one name: what a killed process left is overwritten
+    temporary = path.with_name(f".{path.name}.partial")  # always the same name: a killed process's leftover is overwritten
     try:
         with open(temporary, mode, **how) as file:
             yield file

@@ -1,4 +1,4 @@
-"""Get MNIST (or CIFAR-10), make sure that it is whole, and serve it in batches that cost nothing."""
+"""Get MNIST (or CIFAR-10), verify it, and serve it in batches at almost no cost."""
 
 import contextlib
 import copy
@@ -32,10 +32,10 @@ MNIST_FILES = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 CONNECT_SECONDS = 10  # a network that swallows packets must not hold a student up
-KEPT_BYTES = 2 << 30  # a transformed set that is larger stays where it is, and is transformed batch by batch
+KEPT_BYTES = 2 << 30  # a larger transformed set is not kept in memory, but transformed for each batch
 NORMALISED = transforms.Compose([transforms.ToTensor(), transforms.Normalize((MEAN,), (STD,))])  # what the process works on
 UNREACHED = (RuntimeError, OSError, EOFError, http.client.HTTPException)  # how a download by torchvision fails
-_stand_ins = set()  # folders that could not be filled: asked once a process, so that train and test set are of one kind
+_stand_ins = set()  # folders whose download failed: not tried again, so that train and test set are of one kind
 
 
 class DataError(Exception):
@@ -43,13 +43,13 @@ class DataError(Exception):
 
 
 class MNIST(datasets.MNIST):
-    """torchvision's MNIST, always from its four raw files, which any of its mirrors may give."""
+    """torchvision's MNIST, always read from its four raw files, downloaded from any of its mirrors."""
 
     def _check_legacy_exist(self):
-        return False  # else processed/*.pt of an old torchvision, which nobody has verified, is served in their place
+        return False  # else an old torchvision's processed/*.pt, which are not verified, would be used instead
 
     def download(self):
-        """From one mirror after the other, until all files are there: where the first stalls, torchvision asks no second."""
+        """Try one mirror after the other until all files are there: torchvision itself gives up when the first stalls."""
         mirrors, failed = self.mirrors, []
         for mirror in mirrors:
             self.mirrors = [mirror]
@@ -63,9 +63,9 @@ class MNIST(datasets.MNIST):
 
 
 def mnist(transform=None, dir="./data", train=True):
-    """MNIST as a torchvision data set: from $MNIST_DIR where that is set, else from `dir`, unpacked or downloaded where it must.
+    """MNIST as a torchvision data set: from $MNIST_DIR where that is set, else from `dir`, unpacked or downloaded if needed.
 
-    Where it is neither there nor to be had, scikit-learn's 1,797 digits stand in, with one warning.
+    If it cannot be downloaded, scikit-learn's 1,797 digits stand in, with one warning.
     Raises DataError for a file whose content is not MNIST's.
     """
     root = _whole("MNIST", MNIST, dir, "MNIST/raw", MNIST_FILES, "sha256")
@@ -84,22 +84,22 @@ class Loader:
     """Batches (images, labels) of a data set that is kept as one tensor, transformed once.
 
     dataset: a torchvision data set whose transform draws no random numbers. `to(device)` is this loader on a device.
-    Iterating shuffles anew each time where `shuffle`, by torch's global random state. The last batch may be smaller.
+    If `shuffle`, each iteration shuffles anew, by torch's global random state. The last batch may be smaller.
     """
 
     def __init__(self, dataset, batch_size, shuffle):
         self.dataset, self.batch_size, self.shuffle = dataset, batch_size, shuffle
-        self.images, self.finish = _kept(dataset)  # (N, C, H, W), and what a batch of them still needs
+        self.images, self.finish = _kept(dataset)  # (N, C, H, W), and a function that finishes a batch
         self.labels = torch.as_tensor(np.asarray(dataset.targets)).long()  # (N,)
 
     def to(self, device):
-        """A loader with its tensors on `device`, or this one where they would fill more than half of the memory left."""
+        """A loader with its tensors on `device`, or this one if they would fill more than half of the free memory."""
         device = torch.device(device)
         if device == self.images.device or device.type == "cuda" and 4 * self.images.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
             return self
         moved = copy.copy(self)
         moved.images, moved.labels = self.finish(self.images.to(device)), self.labels.to(device)
-        moved.finish = lambda images: images  # done: a GPU has the memory, and should not wait for small work
+        moved.finish = lambda images: images  # done already: a GPU has the memory, and small work would slow it down
         return moved
 
     def __len__(self):
@@ -114,7 +114,7 @@ class Loader:
 def loader(dataset, batch_size, shuffle, limit=None):
     """The fastest iterable of (images, labels) for a data set: a Loader where its transform is the same every time.
 
-    limit: keep only the first so many images. Raises ValueError for a transform that gives no tensor.
+    limit: keep only the first `limit` images. Raises ValueError for a transform that gives no tensor.
     """
     for name, value in (("batch_size", batch_size), ("limit", limit)):
         if value is None and name == "limit":
@@ -164,10 +164,10 @@ def _enlarge(image, size, mode):
 
 
 def _kept(dataset):
-    """The images of a data set, (N, C, H, W), and a function for what a batch of them still needs.
+    """The images of a data set, (N, C, H, W), and a function that finishes a batch of them.
 
-    After ToTensor and Normalize alone these are the raw pixels, a quarter of the floats' memory, and a batch is scaled
-    when it is asked for: that costs next to nothing. Other transforms work an image at a time, so they run here, once.
+    If the transform is ToTensor and Normalize alone, these are the raw pixels, a quarter of the floats' memory, and each
+    batch is scaled when it is served, at next to no cost. Other transforms work image by image, so they run here, once.
     """
     steps = getattr(dataset.transform, "transforms", [dataset.transform])
     if type(steps[0]) is not transforms.ToTensor or any(type(step) is not transforms.Normalize for step in steps[1:]):
@@ -184,7 +184,7 @@ def _kept(dataset):
 
 
 def _is_deterministic(transform):
-    """Whether a transform gives the same tensor each time and is known to."""
+    """Whether a transform is known to give the same tensor each time."""
     plain = (transforms.ToTensor, transforms.Normalize, transforms.Resize, transforms.CenterCrop, transforms.Pad, transforms.Grayscale,
              v2.ToImage, v2.ToDtype, v2.Normalize, v2.Resize, v2.CenterCrop, v2.Pad, v2.Grayscale)  # fmt: skip
     steps = getattr(transform, "transforms", [transform])
@@ -192,7 +192,7 @@ def _is_deterministic(transform):
 
 
 def _whole(name, kind, dir, inside, files, method):
-    """The folder that holds a set, each of its files verified, downloaded where it must; None where it is not to be had."""
+    """The folder that holds a data set, its files verified, and downloaded if needed; None if that fails."""
     variable = f"{name}_DIR"
     named = os.environ.get(variable)
     root = Path(named or dir).expanduser().absolute()
@@ -221,7 +221,7 @@ def _whole(name, kind, dir, inside, files, method):
 
 
 def _unpack(path, method, digest, otherwise):
-    """Make the file `path` of the .gz beside it, where only that is there; verified first."""
+    """Unpack the file `path` from the .gz beside it, if only that is there; verified first."""
     packed = path.with_name(f"{path.name}.gz")
     if path.is_file() or not packed.is_file():
         return
@@ -233,7 +233,7 @@ def _unpack(path, method, digest, otherwise):
 
 
 def _download(kind, root, inside, files):
-    """Fetch the files of a torchvision data set into root/inside, whole or not at all; what went wrong with the network, or None."""
+    """Fetch the files of a torchvision data set into root/inside, whole or not at all; returns a network error in words, or None."""
     unwritable = f"{root} cannot be written: %s; make room there, or name another folder with dir= or an environment variable"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -247,7 +247,7 @@ def _download(kind, root, inside, files):
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
                 kind(partial, download=True)
         except UNREACHED as error:
-            if _is_full(error):  # no matter of the network
+            if _is_full(error):  # not a network error
                 raise DataError(unwritable % error) from error
             return " ".join(f"{type(error).__name__}: {error}".split())
         try:
@@ -262,12 +262,12 @@ def _download(kind, root, inside, files):
 
 
 def _is_full(error):
-    """Whether an error is the disk's, which has no room."""
+    """Whether an error says that the disk is full."""
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _verify(path, method, digest, otherwise, read=lambda content: content):
-    """What `read` makes of the content of `path`; DataError where that has another digest."""
+    """The content of `path` after `read`. Raises DataError if it has another digest."""
     refuse_pointer(path, DataError)
     try:
         content = read(path.read_bytes())

@@ -1,4 +1,4 @@
-"""An experiment: one training run and the folder that keeps it, which goes on where it was stopped."""
+"""An experiment: one training run, kept in a folder, which resumes where it was stopped."""
 
 import contextlib
 import io
@@ -16,7 +16,7 @@ from lab.training.trainer import Trainer, TrainingError, accelerator, placed, se
 
 
 def run(model, dmconfig, folder, train_loader, test_loader, device, picture, reporter=None):
-    """Train `model` for dmconfig.epochs, everything that is worth keeping in `folder`; go on where an earlier run stopped.
+    """Train `model` for dmconfig.epochs and keep the results in `folder`; resume where an earlier run stopped.
 
     dmconfig: whatever DMConfig.of takes. picture(model) is a figure of samples, drawn with the averaged model after each epoch.
     Returns the history, a dict an epoch. Random numbers depend on dmconfig.seed and the epoch alone, so a run that is killed and
@@ -39,7 +39,7 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
         processes.wait_for_everyone()  # until the folder is there and ours
         history = _resume(trainer, folder / "last_checkpoint.pth", data, reporter)
         if history and main:
-            _log(folder, history)  # a run that stopped after its checkpoint may not have come to these two
+            _log(folder, history)  # a run killed after its checkpoint may lack these two
             _draw(picture, trainer, folder, len(history), again=False)
         for epoch in range(len(history) + 1, dmconfig.epochs + 1):
             reporter.line(f"epoch {epoch}/{dmconfig.epochs}")
@@ -54,7 +54,7 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
 
 @contextlib.contextmanager
 def _alone(folder):
-    """`folder`, made where it must be, for the only process that trains in it; the lock of a process that died is free."""
+    """Make `folder` if needed, and lock it for this process; the lock of a dead process is free."""
     try:
         (folder / "images").mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0).acquire()
@@ -67,7 +67,7 @@ def _alone(folder):
 
 
 def _check_room(folder, model):
-    """Raise TrainingError where the disk is too full for both checkpoints, 4 and 3 times the weights, and a third while it is written."""
+    """Raise TrainingError if the disk lacks room for both checkpoints, 4 and 3 times the weights, and 4 times for a temporary file."""
     needed = 11 * sum(tensor.nbytes for tensor in model.state_dict().values())
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -75,7 +75,7 @@ def _check_room(folder, model):
 
 
 def _left(history, epochs):
-    """How long the run will take from here, as far as its last epoch tells."""
+    """The time left, estimated from the last epoch, in words."""
     if not history:
         return ""
     minutes = history[-1]["seconds"] * (epochs - len(history)) / 60
@@ -106,7 +106,7 @@ def _result(row):
 
 
 def _keep(trainer, folder, history, data):
-    """The checkpoints and the log after an epoch; the best first, so that `last` never speaks of one that is not there."""
+    """Write the checkpoints and the log after an epoch; the best first, so that the last never refers to a missing best."""
     state = {"epoch": len(history), "dmconfig": trainer.dmconfig.to_dict(), "history": history, "data": data, **trainer.state_dict()}
     if history[-1] == min(history, key=lambda row: row["test_noise_loss"]):
         checkpoint.save(folder / "best_checkpoint.pth", {key: state[key] for key in (*checkpoint.KEYS, "history", "data")})
@@ -122,12 +122,12 @@ def _log(folder, history):
 
 
 def _tell_tensorboard(folder, row):
-    """The numbers of the last epoch, where TensorBoard is installed; log.csv holds the same."""
+    """Write the numbers of the last epoch for TensorBoard, if it is installed; log.csv holds the same."""
     try:
         from torch.utils.tensorboard import SummaryWriter  # here, as it may bring all of TensorFlow along
     except ImportError:
         return
-    with SummaryWriter(folder / "tensorboard", purge_step=row["epoch"]) as writer:  # what a stopped run wrote of this epoch is void
+    with SummaryWriter(folder / "tensorboard", purge_step=row["epoch"]) as writer:  # drops what a stopped run wrote of this epoch
         for name, value in row.items():
             if name != "epoch":
                 writer.add_scalar(name, value, row["epoch"])
@@ -152,7 +152,7 @@ def _resume(trainer, path, data, reporter):
     if not path.exists():
         return []
     state = checkpoint.load(path, trainer.device, (*checkpoint.KEYS, "history", "data", *trainer.state_dict()))
-    settings = DMConfig.from_dict(state["dmconfig"]).to_dict()  # one that is younger than the run has its default
+    settings = DMConfig.from_dict(state["dmconfig"]).to_dict()  # settings newer than that run take their defaults
     then = {**settings, "data": state["data"], "steps an epoch": state["step"] // state["epoch"]}
     now = {**trainer.dmconfig.to_dict(), "data": data, "steps an epoch": trainer.steps}
     differing = [f"{key} was {then[key]!r}, is {now[key]!r}" for key in now if now[key] != then[key]]
@@ -168,5 +168,5 @@ def _resume(trainer, path, data, reporter):
 
 
 def _describe(loader):
-    """What a loader serves, as a plain string that another run's can be compared with."""
+    """What a loader serves, as a string, to be compared between runs."""
     return f"{type(loader.dataset).__name__}, {len(loader.dataset)} images"

@@ -15,7 +15,7 @@ JUDGE = DIGITS.with_name("judge.safetensors")  # the classifier of lab.quality.j
 
 
 def save(path, weights, **about):
-    """Write the tensors of a state_dict to `path`, in half precision, and what there is to say about them, as JSON."""
+    """Write the tensors of a state_dict to `path`, in half precision, with the metadata `about` as JSON."""
     tensors = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in weights.items()}
     about = {key: json.dumps(value) for key, value in about.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def save(path, weights, **about):
 
 
 def load(path, device="cpu"):
-    """A dict of model_state_dict (float32, on `device`) and what `save` was told. Raises CheckpointError as checkpoint.load does."""
+    """A dict of model_state_dict (float32, on `device`) and the metadata of `save`. Raises CheckpointError as checkpoint.load does."""
     refuse_pointer(path)
     try:
         with safetensors.safe_open(path, "pt") as file:
@@ -41,7 +41,7 @@ def load(path, device="cpu"):
 
 
 def _digest(tensors, about):
-    """SHA-256 of everything in the file, which safetensors itself does not protect."""
+    """SHA-256 of the tensors and metadata; safetensors has no checksum of its own."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode() + tensors[name].numpy().tobytes())

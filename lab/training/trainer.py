@@ -16,14 +16,14 @@ from lab.training import checkpoint
 
 
 class TrainingError(Exception):
-    """A run that cannot go on: a loss that is no number, an experiment in use, a full disk; the message says what to do."""
+    """A run that cannot go on: a loss that is not finite, an experiment in use, a full disk; the message says what to do."""
 
 
 class Trainer:
     """A model with its optimizer, learning rate and averaged weights.
 
     model(images, labels) is the noise loss. dmconfig: whatever DMConfig.of takes. steps: optimizer steps an epoch.
-    `averaged` is the model that one tests and samples with: the moving average of the weights.
+    `averaged` is the model for testing and sampling, with the moving average of the weights.
     Several processes share each batch, and hold the same weights and statistics after each step.
     """
 
@@ -59,7 +59,7 @@ class Trainer:
                 loss = self.parallel(*share)
             self.optimizer.zero_grad()
             self.scaler.scale(loss).backward()
-            losses.append(self.accelerator.reduce(loss.detach(), "mean").item())  # of all: where one is not finite, all stop
+            losses.append(self.accelerator.reduce(loss.detach(), "mean").item())  # over all processes: if one is not finite, all stop
             self._check("loss", losses[-1], self.step + 1)
             self.scaler.step(self.optimizer)
             self.scaler.update()
@@ -71,17 +71,17 @@ class Trainer:
         return losses
 
     def _share(self, images, labels):
-        """This process's part of a batch, nearly as large as each other's."""
+        """This process's part of a batch; all parts are about equally large."""
         with self.accelerator.split_between_processes({"images": images, "labels": labels}) as share:
             return share["images"].to(self.device), share["labels"].to(self.device)
 
     def _part(self):
-        """From here on each process draws noise of its own; what came before, the order of the images, was the same for all."""
+        """From here on each process draws its own noise; the order of the images, drawn before, is the same for all."""
         if self.accelerator.num_processes > 1:
             torch.manual_seed(torch.initial_seed() + 1 + self.accelerator.process_index)
 
     def _agree(self):
-        """The running statistics of batch norm, which each process takes from its share: their mean, in all."""
+        """Average batch norm's running statistics, which each process takes from its share, over the processes."""
         if self.accelerator.num_processes > 1:
             buffers = [buffer for buffer in self.model.buffers() if buffer.is_floating_point()]
             means = self.accelerator.reduce(torch.cat([buffer.flatten() for buffer in buffers]), "mean")
@@ -90,9 +90,9 @@ class Trainer:
 
     @torch.no_grad()
     def test(self, batches, bar):
-        """The mean noise loss of the averaged model, with the same noise and time steps each time it is asked.
+        """The mean noise loss of the averaged model, with the same noise and time steps in each call.
 
-        Each process tests with all of `batches`, so that the number does not depend on how many they are.
+        Each process tests with all of `batches`, so that the loss does not depend on the number of processes.
         Raises TrainingError where it is not finite.
         """
         self.averaged.eval()
@@ -123,7 +123,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state, path="the checkpoint"):
-        """Go on from what `state_dict` gave, read from `path`. Raises lab.training.checkpoint.CheckpointError for another network's."""
+        """Resume from a `state_dict` that was read from `path`. Raises lab.training.checkpoint.CheckpointError for another network's."""
         checkpoint.fill(self.averaged, state["model_state_dict"], path)
         checkpoint.fill(self.model, state["raw_model_state_dict"], path)
         self.optimizer.load_state_dict(state["optimizer_state_dict"])
@@ -134,14 +134,14 @@ class Trainer:
 
 
 def accelerator():
-    """What knows of the other processes, if `accelerate launch` or torchrun started several."""
-    # "no": Accelerate would take a T4's word that it has bfloat16; lab.speed.precision knows better. _agree settles the buffers.
+    """Accelerate's view of the processes, if `accelerate launch` or torchrun started several."""
+    # "no": Accelerate would believe a T4 that it has bfloat16; lab.speed.precision does not. _agree averages the buffers.
     alike = DistributedDataParallelKwargs(broadcast_buffers=False)
     return Accelerator(mixed_precision="no", device_placement=False, kwargs_handlers=[alike])
 
 
 def averaging(model, decay):
-    """torch's moving average of a model, batch norm's statistics included, which at first forgets faster than `decay`."""
+    """torch's moving average of a model, batch norm's statistics included; its decay starts lower than `decay`."""
 
     def blend(averaged, weights, count):
         count = int(ema.n_averaged)  # the same number, on the CPU: nothing waits for the device
@@ -152,7 +152,7 @@ def averaging(model, decay):
 
 
 def rate(dmconfig, step, steps):
-    """What multiplies learning_rate at a step: one cycle (Smith 2018, arXiv:1803.09820) times the decay at each milestone."""
+    """The factor of learning_rate at a step: one cycle (Smith 2018, arXiv:1803.09820) times the decay at each milestone."""
     passed = sum(step >= milestone * steps for milestone in dmconfig.multi_lr_milestones)
     decay = dmconfig.multi_lr_gamma**passed
     if not dmconfig.lr_cycle:
@@ -171,7 +171,7 @@ def initialised(make, dmconfig, device):
 
 
 def _uncompiled(weights):
-    """Weights under the names that they have where no part of the model is compiled."""
+    """Weights under the names of a model that is not compiled."""
     return {name.replace("_orig_mod.", ""): weight for name, weight in weights.items()}
 
 
@@ -182,7 +182,7 @@ def placed(loader, device):
 
 @contextlib.contextmanager
 def seeded(device, *names):
-    """Random numbers that depend on `names` alone inside; the ones outside go on as if nothing had been drawn."""
+    """Inside, random numbers depend on `names` alone; outside, they go on as if nothing had been drawn."""
     device = torch.device(device)
     devices = [] if device.type == "cpu" else [torch.accelerator.current_device_index() if device.index is None else device.index]
     others = random.getstate(), np.random.get_state()  # for transforms that draw from these

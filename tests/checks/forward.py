@@ -1,4 +1,4 @@
-"""2.2 Training: ConditionalDDPM.forward, on a network that is known and, where the student's schedule is not right, on a right one."""
+"""2.2 Training: ConditionalDDPM.forward, with a network of known outputs and, if the student's schedule is wrong, with a right one."""
 
 import math
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ FROM_ZERO = "torch.randint(0, T) is drawn from: the lower end counts, the upper 
 
 @dataclass
 class Run:
-    """One call of forward and what it shows, a row a picture. slope: of the loss for the predictions, None where it has no graph."""
+    """One call of forward and what it shows, a row a picture. slope: gradient of the loss for the predictions, None without a graph."""
 
     settings: dict
     x_0: np.ndarray
@@ -39,7 +39,7 @@ class Run:
     target: np.ndarray | None = None  # what the prediction is compared with
     t: np.ndarray | None = None       # the time steps of x_t, (n,)
     noise: np.ndarray | None = None   # in x_t
-    loud: "Run | None" = None         # the same on loud images, where it took that to find t
+    loud: "Run | None" = None         # a run on bright images, if that was needed to find t
 
 
 def examine(student, verdict):
@@ -93,7 +93,7 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
 
 
 def is_outside(error):
-    """Whether an error is what a schedule says to a t outside 1 … T."""
+    """Whether an error is that of a schedule for a t outside 1 … T."""
     return isinstance(error, IndexError) and "out of bounds" in str(error) or isinstance(error, ValueError) and "time steps" in str(error)
 
 
@@ -124,9 +124,9 @@ def rows(settings, images, labels, calls, loss, slopes, verdict, seed):
 
 
 def judge_error(run, verdict, told="algorithm 3 takes the squared error"):
-    """How the loss is made of prediction and target, from its value and slope; and so the target, pixel by pixel, run.target.
+    """Find how the loss is computed, from its value and gradient; and from that run.target, pixel by pixel.
 
-    A squared error has the slope 2 s (prediction - target) for some scale s, and so the sum of the squared slope is 4 s loss.
+    A squared error, scaled by s, has the gradient 2 s (prediction - target), so the sum of the squared gradient is 4 s loss.
     """
     if run.slope is None or not math.isfinite(run.loss):
         return
@@ -174,7 +174,7 @@ def judge_loss(run, verdict):
         run.target = None
 
 
-TARGETS, SHOWN = "the target is", "the network is shown"  # how the mixtures begin that a wrong target gives, that have no t
+TARGETS, SHOWN = "the target is", "the network is shown"  # first words of the mixtures with a wrong target; of those without t
 
 
 def mixtures(table):
@@ -209,7 +209,7 @@ def mixtures(table):
 
 
 def judge_x_t(student, run, verdict):
-    """How x_t is mixed from image and noise, and so at which time steps: exact from the target; else from images that stand out."""
+    """Find how x_t is mixed from image and noise, and at which t: exactly if the target is known, else from bright images."""
     if run.target is not None:
         a, b, rest = mixed(run.x_t, run.x_0, run.target)
         if rest < 1e-3:  # float32 leaves 1e-5
@@ -258,7 +258,7 @@ def decode_exact(student, run, a, b, verdict):
         off = np.maximum(abs(a[:, None] - for_image) / np.maximum(1, abs(for_image)), abs(b[:, None] - for_noise) / np.maximum(1, abs(for_noise)))
         if (off[:, bool(words) :].min(1) < 3e-4).all():
             found.append((words, off[:, bool(words) :].argmin(1) + bool(words)))  # with the time steps, (n,)
-        if not words and (off[np.arange(len(told)), told] < 3e-4).all():  # the one of the time steps told, where two are alike
+        if not words and (off[np.arange(len(told)), told] < 3e-4).all():  # prefer the time steps that the network is told
             found.insert(0, (words, told))
     for words, run.t in found[:1]:
         if (run.t == 0).all() or words.startswith(SHOWN):
@@ -280,7 +280,7 @@ def decode_exact(student, run, a, b, verdict):
 
 
 def closest(run, a, b, table):
-    """What x_t of the first picture should be at the time that the network is told, where that is one."""
+    """What x_t of the first picture should be at the time that the network is told, if that is a time step."""
     t = round(run.told[0] * run.settings["T"])
     if not (1 <= t <= run.settings["T"] and abs(run.told[0] * run.settings["T"] - t) < 1e-3):
         return ""
@@ -288,7 +288,7 @@ def closest(run, a, b, table):
 
 
 def decode_loud(student, run, verdict):
-    """The same from a run on images 300 times as bright, in which the image's share shows whatever the loss is made of.
+    """The same from a run on images 300 times as bright, where the image's share shows whatever the loss is.
 
     Returns whether x_t is right.
     """
@@ -403,7 +403,7 @@ def judge_noise(runs, verdict):
         ("the noise is never negative: algorithm 3 takes torch.randn as it is", noise.min() > -1e-3),
     ]
     bound = 6 / math.sqrt(n)
-    loose = 1.0 if "loss" not in verdict.faults else 4.0  # then it is known from loud images only
+    loose = 1.0 if "loss" not in verdict.faults else 4.0  # then the noise is known from bright images only
     fine = abs(noise.mean()) < bound and abs(noise.var() - 1) < loose * math.sqrt(2) * bound
     fine = fine and abs((noise**4).mean() - 3) < loose * math.sqrt(96) * bound
     fine = fine and abs(level**2 - 1) < 6 * math.sqrt(2 / len(noise)) and abs(shared**2 - 1) < 6 * math.sqrt(2 / each)
@@ -438,11 +438,11 @@ def judge_rate(student, runs, verdict):
     batch = lambda run: (abs(run.c + 1).max(1) < 1e-6).mean()
     n, p = np.array([len(run.c) for run in runs]), np.array([run.settings.get("mask_p", 0.1) for run in runs])
     rates = np.array(list(map(batch, runs)))
-    spread = (rates - p) ** 2 * n / (p * (1 - p))  # hidden row by row; by exact count it is even less
+    spread = (rates - p) ** 2 * n / (p * (1 - p))  # for rows hidden independently; less if an exact count is hidden
     over_all = ((rates - p) * n).sum() / np.sqrt((p * (1 - p) * n).sum())
     if spread.sum() < chi_square_bound(len(runs)) and abs(over_all) < 5.5:
         return
-    if np.isin(rates, (0, 1)).all():  # a coin for each batch falls on both sides in so many
+    if np.isin(rates, (0, 1)).all():  # one draw a batch shows both outcomes in so many batches
         more = [observe(student, FEW_STEPS, 8, Verdict(PROPERTIES, SEE), seed=50 + number) for number in range(20)]
         coins = [*rates, *(batch(run) for run in more if run)]
     else:
@@ -466,7 +466,7 @@ def judge_rate(student, runs, verdict):
 
 
 def add_notes(student, few, verdict):
-    """Oddities of right solutions, worth a word and no points."""
+    """Notes on right solutions; they cost no points."""
     p = few[0].settings["mask_p"]
     if {int((run.c == -1).all(1).sum()) for run in few} == {round(p * len(few[0].c))}:  # by chance less than once in ten thousand
         verdict.note("forward hides exactly a share mask_p of each batch; algorithm 3 draws for each picture on its own.")

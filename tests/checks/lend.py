@@ -1,6 +1,6 @@
-"""A student's classes with what a check lends them: a network that answers as it is told, a schedule, a CPU in place of a GPU.
+"""A student's classes with what a check lends them: a network with known outputs, a schedule, a CPU in place of a GPU.
 
-Runs in the student's process, behind the grader's walls too. Nothing in here judges, and nothing in here is a solution.
+Runs in the student's process, in the grader's sandbox too. It judges nothing and holds no solution.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ class _Generator(torch.Generator):
 
 @contextlib.contextmanager
 def as_it_is(module=None):
-    """Code that names a GPU, where there is none, and code that compiles its network runs as if it did not; used with `with`."""
+    """Code that names a GPU, where there is none, or compiles its network runs as if it did not; used with `with`."""
     plain = lambda model=None, *args, **options: model if callable(model) else (lambda model: model)
     with contextlib.ExitStack() as stack:
         for owner, name in ((torch, "compile"), (torch.jit, "script")):
@@ -73,7 +73,7 @@ def seed(number):
 
 
 class StandIn(nn.Module):
-    """In place of a network that cannot be made, which is another section's matter."""
+    """Replaces a network that cannot be made: that is judged in another section."""
 
     def __init__(self, in_channels=1, n_feat=128, n_classes=10, input_dim=(28, 28), **more):
         super().__init__()
@@ -85,10 +85,10 @@ class StandIn(nn.Module):
 
 
 class Process:
-    """A student's ConditionalDDPM or ConditionalFM, built for the settings, whose network and all copies of it answer as `answer` says.
+    """A student's ConditionalDDPM or ConditionalFM, built for the settings; its network and all copies of it return what `answer` gives.
 
-    answer(x, t, c, training, grows): a tensor like x. right(t_s, shapes): the seven values in these shapes, to be lent in place of
-    the student's own scheduler; None leaves it. blind: do not ask that for its shapes, since it does not come back. scalar: input_dim
+    answer(x, t, c, training, grows): a tensor like x. right(t_s, shapes): the seven values in these shapes, in place of the
+    student's own scheduler; None keeps that. blind: do not call that for its shapes, since it does not return. scalar: input_dim
     is one number, as in the edition of 2026.
     """
 
@@ -130,13 +130,13 @@ class Process:
         return out
 
     def scheduler(self, t_s):
-        """(what the student's own gives, t_s as it is afterwards)."""
+        """(what the student's own scheduler returns, t_s after the call)."""
         with as_it_is():
             got = self.own(t_s)
         return ({name: _tensor(value) for name, value in got.items()} if isinstance(got, dict) else got), t_s
 
     def forward(self, images, conditions):
-        """(loss, its slopes for what each call of the network answered, the images as they are afterwards)."""
+        """(loss, its gradient for each output of the network, the images after the call)."""
         self.model.train()
         self.outs.clear()
         with self._lent():
@@ -149,7 +149,7 @@ class Process:
         return loss, slopes, images
 
     def sample(self, conditions, omega):
-        """(the images, whether torch's own random numbers were seeded anew)."""
+        """(the images, whether torch's global generator was reseeded)."""
         self.model.eval()
         before = torch.initial_seed()
         with self._lent():
@@ -171,7 +171,7 @@ def _shapes(scheduler, t_s):
 
 
 def _built(cls, config):
-    """cls(config), without its own network where that cannot be made."""
+    """cls(config), with a StandIn if its own network cannot be made."""
     try:
         return cls(config)
     except Exception as error:
@@ -186,7 +186,7 @@ def _built(cls, config):
 
 
 def _networks(model, cls):
-    """The classes whose forward is the network's: of model.network and of all else in the model that is a ConditionalUnet."""
+    """The classes of the model's networks: of model.network and of every other ConditionalUnet in the model."""
     unet = getattr(cls.__init__, "__globals__", {}).get("ConditionalUnet")
     is_unet = lambda module: isinstance(module, StandIn) or isinstance(unet, type) and isinstance(module, unet)
     found = [module for module in model.modules() if is_unet(module)]
@@ -194,7 +194,7 @@ def _networks(model, cls):
     if not found:
         raise AttributeError(f"{cls.__name__} has no self.network; its __init__ makes one, a ConditionalUnet")
     for module in found:
-        if type(module).__module__.startswith("torch."):  # a class that others are of, too
+        if type(module).__module__.startswith("torch."):  # a class that other modules have, too
             module.__class__ = type("Network", (type(module),), {"forward": type(module).forward})
     return {type(module) for module in found}
 
@@ -216,7 +216,7 @@ class Network:
                 parameter += 0.02 * torch.randn_like(parameter)
 
     def run(self, x, t, c, training=False, graph=False):
-        """(what it returns, its three arguments as they are afterwards)."""
+        """(its output, its three arguments after the call)."""
         self.net.train(training)
         with torch.set_grad_enabled(graph), as_it_is():
             return self.net(x, t, c), [x, t, c]
@@ -235,14 +235,14 @@ class Network:
         return [name for name, gradient in zip(parameters, found, strict=True) if gradient is None or not gradient.any()]
 
     def told(self, x, t, c):
-        """{fusion block that is run: (whether what it is given beside the image depends on t, on c)}."""
+        """{fusion block that is run: (whether its inputs beside the image depend on t, on c)}."""
         blocks = {name: block for name, block in self.net.named_children() if name.startswith("fusion")}
         seen = [self._given(blocks, x, *more) for more in ((t, c), (t.flip(0), c), (t, c.flip(0)))]
         changed = lambda one, other: any(u.shape != v.shape or not torch.equal(u, v) for u, v in zip(one, other, strict=True))
         return {name: tuple(changed(seen[0][name], other[name]) for other in seen[1:]) for name in seen[0]}
 
     def _given(self, blocks, x, t, c):
-        """{block: the tensors after the first that it is given}."""
+        """{block: its input tensors after the first}."""
         given, hooks = {}, []
         for name, block in blocks.items():
             def look(module, args, options, name=name):
@@ -257,7 +257,7 @@ class Network:
         return given
 
     def reaches(self, x, t, c, of, at=None, cut=None):
-        """Whether a gradient goes from the output of the block `of` to that of the block `at`, or to x; cut: past which it must not go.
+        """Whether a gradient goes from the output of the block `of` to that of the block `at`, or to x, not through the block `cut`.
 
         Returns "yes", "no" or "never run".
         """
@@ -295,6 +295,6 @@ class Network:
 
 
 def _first(run):
-    """The output of a run; of several the first."""
+    """The output of a run; the first of several."""
     out, _ = run
     return out[0] if isinstance(out, list | tuple) and out else out

@@ -1,4 +1,4 @@
-"""1. Denoising network: ConditionalUnet.forward. What is looked at are properties that any good network has: another design is welcome."""
+"""1. Denoising network: ConditionalUnet.forward. It checks properties that any good network has: another design is welcome."""
 
 import math
 
@@ -16,7 +16,7 @@ PROPERTIES = {
     "signs": (0.5, "the output can be any noise, of both signs"),
 }
 WIDTH = 16
-FAINT = 1e-5  # less does not depend: equal inputs give equal outputs, and a network that multiplies by its embeddings begins with 1e-4
+FAINT = 1e-5  # below this there is no dependence: equal inputs differ by 0, a network that multiplies by its embeddings by 1e-4 at first
 GIVEN = {
     "timeembed1", "timeembed2", "conditionembed1", "conditionembed2", "init_conv", "downblock1", "downblock2", "to_vec", "upblock0", "upblock1",
     "upblock2", "outblock", "fusion1", "fusion2", "fusion3", "fusion4",
@@ -92,7 +92,7 @@ def run(net, *given, **how):
 
 
 def judge_shape(student, out, verdict):
-    """Whether there is an output to look further at."""
+    """Returns whether the output can be judged further."""
     x = batch()[0]
     if isinstance(out, list | tuple) and out and torch.is_tensor(out[0]) and out[0].shape == x.shape:
         verdict.fault("shape", f"forward returns {len(out)} values; one tensor is asked for. The rest is judged by the first of them.")
@@ -134,7 +134,7 @@ def differ(one, other):
 def judge_inputs(net, out, verdict):
     """Whether x, t and c each change the output. Returns whether something can learn from it."""
     x, t, c = batch()
-    if not out.any():  # as behind a ReLU, which is told below
+    if not out.any():  # as behind a ReLU, which judge_learning reports
         return asked(net.grows, x, t, c)
     own = torch.Generator().manual_seed(4)
     if differ(out, run(net, x + 0.5 * torch.randn(x.shape, generator=own), t, c)[0]) < FAINT:
@@ -146,7 +146,7 @@ def judge_inputs(net, out, verdict):
     ask = lambda c: run(net, x[:1].repeat(11, 1, 1, 1), t[1:2].repeat(11, 1, 1, 1), c)[0]
     outs = ask(every)
     if differ(outs, outs[:1].expand_as(outs)) < FAINT:
-        if differ(outs, ask(every[5:6].repeat(11, 1))) < FAINT:  # else all pictures share one condition, which is told below
+        if differ(outs, ask(every[5:6].repeat(11, 1))) < FAINT:  # else all pictures share one condition, which judge_rows reports
             verdict.fault("inputs", "the output does not depend on the condition c.", "the condition embeddings are left out")
     else:
         alike = next(((j, i) for i in range(11) for j in range(i) if differ(outs[i], outs[j]) < FAINT), None)
@@ -159,7 +159,7 @@ def judge_inputs(net, out, verdict):
 
 
 def judge_wiring(net, verdict):
-    """Where the course's blocks are all there and no others: every one is used, and what reaches an up block beside the block below it."""
+    """For a network of exactly the course's blocks: whether each is used and told t and c, and the skip connections."""
     x, t, c = batch()
     unused = asked(net.unused, x, t, c)
     embeddings = [name for name in unused if name.startswith(("timeembed", "conditionembed"))]
@@ -182,7 +182,7 @@ def judge_wiring(net, verdict):
     if embeddings and "inputs" not in verdict.faults:
         verdict.note(f"no gradient reaches {', '.join(dict.fromkeys(name.split('.')[0] for name in embeddings))}: they stay as they are at the start.")
     blocks = [name for name in dict.fromkeys(name.split(".")[0] for name in unused) if not name.startswith(("timeembed", "conditionembed"))]
-    if not skips:  # what a missing skip or bottom leaves unused is no fault of its own
+    if not skips:  # blocks unused because of a missing skip or bottom are no further fault
         blocks = []
     why = [
         ("a fusion block is left out", "fusion"),
@@ -196,7 +196,7 @@ def judge_wiring(net, verdict):
 
 
 def judge_skips(net, verdict):
-    """With the output of the block below cut from the graph, x must still reach an up block, through its skip connection. Returns whether."""
+    """With the output of the block below detached, x must still reach an up block, through its skip. Returns whether it does."""
     given, fine = batch(), True
     for block, below, skip in (
         ("upblock1", "upblock0", "down2, at 7x7"),
@@ -218,7 +218,7 @@ def judge_skips(net, verdict):
 
 
 def judge_rows(net, out, changed, verdict):
-    """In eval mode a picture's output depends on its own x, t and c only, follows it to another place, and is the same again."""
+    """In eval mode a picture's output depends on its own x, t and c only, not on its place in the batch, and is repeatable."""
     for name in changed:
         verdict.fault("rows", f"forward changes {name} in place: make a new tensor.")
     given = batch()
@@ -248,7 +248,7 @@ def judge_rows(net, out, changed, verdict):
 
 
 def judge_learning(student, net, verdict):
-    """A few steps of Adam fit an output of standard deviation 2 in both directions, which a squashed output cannot."""
+    """A few steps of Adam fit a target of standard deviation 2 and both signs, which a squashed output cannot."""
     x, t, c = batch(2)
     fresh = asked(student.network, 1, WIDTH, 10)
     out, loss = asked(fresh.fit, x, t, c, 2 * x, 60, 1e-2, 1.2)  # 4 at first; 2.0 is the least without negative values, 1.6 within -1 … 1
@@ -264,7 +264,7 @@ def judge_learning(student, net, verdict):
 
 
 def add_notes(student, verdict):
-    """What nobody asked for: said, and no points."""
+    """Notes on what nobody asked for; they cost no points."""
     fails = []
     for words, sizes in ELSEWHERE:
         try:

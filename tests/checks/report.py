@@ -6,7 +6,7 @@ WIDTH = 110
 
 
 def report(section, verdict, most=2):
-    """The lines that say how a section stands; of each property that is not right at most so many faults."""
+    """The lines of a section's result, with at most `most` faults of each property that is wrong."""
     right = [key for key in verdict.properties if not verdict.faults.get(key)]
     if verdict.unwritten:
         yield f"{section.title}: not written yet ({section.cls}.{section.method} in {section.module}.py)"

@@ -1,7 +1,7 @@
-"""2.3 Sampling: ConditionalDDPM.sample, on a network that is known and, where the student's schedule is not right, on a right one.
+"""2.3 Sampling: ConditionalDDPM.sample, with a network of known outputs and, if the student's schedule is wrong, with a right one.
 
-For a condition of class k the network predicts R x + P_k, for any other R x + Q. As these are known, each step x_t -> x_{t-1} that
-the network sees shows how it weighs x_t and the two predictions, and what noise it adds.
+For a condition of class k the network predicts R x + P_k, for any other R x + Q. From the x_t that the
+network sees, each step x_t -> x_{t-1} shows how it weighs x_t and the two predictions, and what noise it adds.
 """
 
 from dataclasses import dataclass, field
@@ -28,14 +28,14 @@ PROPERTIES = {
 }
 PIXELS = 28 * 28
 R = 0.7
-QUIET, LOUD = 0.5, 100.0  # size of P and Q: so that pictures lie around [0, 1]; so that small differences of weights show
+QUIET, LOUD = 0.5, 100.0  # size of P and Q: with one, pictures lie around [0, 1]; with the other, small differences of weights show
 RUNS = [
     (DEFAULT, 2.0, (7, 2, 9), QUIET), (OTHER, 0.7, (3, 0, 8, 5), LOUD), (OTHER, 0.0, (1, 6, 4), QUIET), (OTHER, -1.0, (1, 6, 4), QUIET),
 ]  # fmt: skip
 
 
 def predictor(size):
-    """A network that answers R x + P_k for the condition of class k, and R x + Q for what is no condition of a class."""
+    """A network that answers R x + P_k for the condition of class k, and R x + Q for any other row."""
     patterns = size * torch.randn(11, 1, 28, 28, generator=torch.Generator().manual_seed(1))
     return lambda x, t, c: R * x + patterns[torch.tensor(classes(c.numpy()))]
 
@@ -67,19 +67,19 @@ class Run:
     images: object
     states: list
     size: float
-    reseeds: bool              # whether torch's own random numbers were seeded anew
+    reseeds: bool              # whether torch's global generator was reseeded
     seen: list = field(default_factory=list)  # the classes whose conditions were shown
     has_null: bool = False     # whether the null condition was
     sound: int = 0             # states before the values run away
     X: np.ndarray = None
-    C: np.ndarray = None  # eps_cond, eps_uncond and 1 beside each x, (steps, B, 784)
+    C: np.ndarray = None  # eps_cond and (U) eps_uncond for each x, (steps, B, 784)
     U: np.ndarray = None
     t: np.ndarray | None = None
     found: object = None  # the hypothesis that fits the steps, (Step, weights of the two predictions) …
-    same: list = field(default_factory=list)  # … and others of which it cannot be told
+    same: list = field(default_factory=list)  # … and others that cannot be told apart from it
     stray: list = field(default_factory=list)
     other_t: object = None
-    mixed: bool = False   # whether the two predictions of a picture are of different x, so that no step can be judged
+    mixed: bool = False   # whether the two predictions are made from different x, so that no step can be judged
     beyond: bool = False  # whether steps past t = 1 were left out
     silent_first: bool = False  # whether the step from t = T adds no noise
 
@@ -113,7 +113,7 @@ def examine(student, verdict):
 
 
 def sharpest(verdict):
-    """Of the means that fit the steps of one run each, only what fits the sharpest, the second, is a diagnosis."""
+    """If the runs suggest different wrong means, only the diagnosis of the second run, the most precise, is kept."""
     faults = verdict.faults.get("mean", [])
     known = [fault for fault in faults if f"omega = {RUNS[1][1]:g} " in fault.says]
     if known and len(faults) > 1:
@@ -159,7 +159,7 @@ def observe(student, settings, omega, labels, verdict, first=True, seed=0, size=
 
 
 def follow(run, calls):
-    """Put the rows of all calls together to the states of each picture, however they were spread over the calls."""
+    """Collect the rows of all calls into the states of each picture, however they are spread over the calls."""
     rows = [
         (array(call.x)[i].reshape(-1), float(call.t[i]), call.c.numpy()[i], kind)
         for call in calls for i, kind in enumerate(classes(call.c.numpy()))
@@ -284,7 +284,7 @@ def line_up(run):
     if min(map(len, run.states), default=0) < 3 or len({len(states) for states in run.states}) > 1:
         return False
     run.t, run.other_t = time_steps(np.array([state.told for state in run.states[0]]), run.settings["T"])
-    if run.t is not None and run.t[-1] < 1:  # what a step beyond the end does is no other property's matter
+    if run.t is not None and run.t[-1] < 1:  # a step beyond the end counts as a fault in time only
         run.beyond, keep = True, int((run.t >= 1).sum())
         run.t, run.states = run.t[:keep], [states[:keep] for states in run.states]
     run.X = np.array([[state.x for state in states] for states in run.states]).transpose(1, 0, 2)  # (steps, B, 784)
@@ -302,9 +302,9 @@ def line_up(run):
 
 
 def time_steps(told, T):
-    """The time steps at which the states stand, from what the network is told and how many there are, and others that they may be.
+    """(time steps of the states, other possible ones), from the times that the network is told and their number.
 
-    None where that says nothing.
+    Each is None where it cannot be told.
     """
     count = len(told)
     if count == T:
@@ -317,9 +317,9 @@ def time_steps(told, T):
 
 
 def designs(run):
-    """The columns that a step may weigh: x_t, what eps_cond and eps_uncond have beside R x_t (as far as the network was asked), and 1.
+    """The columns that a step may weigh: x_t, eps_cond - R x_t, eps_uncond - R x_t (as far as the network was asked), and 1.
 
-    Without R x_t they are no multiples of x_t, however large that is.
+    R x_t is subtracted so that the columns stay independent of x_t, however large that is.
     """
     columns = [run.X]
     columns += [run.C - R * run.X] if run.seen else []
@@ -329,8 +329,8 @@ def designs(run):
 
 @dataclass
 class Weights:
-    """How steps weigh the columns: by least squares, (steps, columns), their precision (steps, columns - 1, columns - 1) for noise of
-    size 1, what is left over with the constant, (steps, B, 784), and its size (steps,)."""
+    """How steps weigh the columns: value, by least squares, (steps, columns); precision (steps, columns - 1, columns - 1) for noise
+    of size 1; rest, the residual plus the constant, (steps, B, 784); and its size (steps,)."""
 
     t: np.ndarray
     value: np.ndarray
@@ -347,7 +347,7 @@ def weigh(run, pictures=slice(None)):
     gram = np.einsum("sni,snj->sij", now, now)
     inverse = np.linalg.pinv(gram, rcond=1e-12, hermitian=True)
     value = np.einsum("sij,snj,sn->si", inverse, now, then)
-    rest = then - np.einsum("sni,si->sn", now[..., :-1], value[:, :-1])  # the constant stays: noise shared by all pixels is noise
+    rest = then - np.einsum("sni,si->sn", now[..., :-1], value[:, :-1])  # the constant stays in: noise shared by all pixels is noise
     precision = np.linalg.pinv(inverse[:, :-1, :-1], rcond=1e-12, hermitian=True)
     size = np.sqrt((rest**2).mean(1))
     return Weights(run.t[: run.sound][:-1], value, precision, rest.reshape(steps, -1, PIXELS), size)
@@ -415,7 +415,7 @@ def means(table):
 
 
 def all_means(student, run):
-    """The means for the right schedule, for one that is read elsewhere, and for the student's own where that is another."""
+    """The means for the right schedule, for one that is read at wrong places, and for the student's own if that differs."""
     settings = run.settings
     table = schedule(**settings)
     found = means(table)
@@ -477,7 +477,7 @@ def guidances(w):
 def judge_steps(student, run, verdict):
     """Which mean and which guidance the steps have. One slip is looked for first; then one in each."""
     w, seen = run.omega, weigh(run)
-    if run.other_t is not None:  # the noise tells which
+    if run.other_t is not None:  # decided by the size of the noise
         sigma = schedule(**run.settings)["sqrt_beta_t"]
         off = lambda t: abs(np.log(np.maximum(seen.size, 1e-9) / sigma[t[: len(seen.size)] - 1])).mean()
         run.t = min(run.t, run.other_t, key=off)
@@ -548,7 +548,7 @@ def judge_steps(student, run, verdict):
 
 
 def crossed(run, step):
-    """Whether the steps are right but for the predictions that they take, which are other pictures'."""
+    """Whether the steps are right, except that they take the predictions of other pictures."""
     t = run.t[: run.sound][:-1]
     count = run.X.shape[1]
     K, A = step.K[t - 1], step.A[t - 1]
@@ -570,7 +570,7 @@ def crossed(run, step):
 
 
 def weights_for(run, step, on, t):
-    """What a hypothesis says of the columns, (steps, columns - 1)."""
+    """The weights of the columns under a hypothesis, (steps, columns - 1)."""
     A, K = step.A[t - 1], step.K[t - 1]
     rows = [-K * on[0]] if run.seen else []
     rows += [-K * on[1]] if run.has_null else []
@@ -578,7 +578,7 @@ def weights_for(run, step, on, t):
 
 
 def spread_of(run, seen):
-    """The size of the noise that the weights are to be judged by; never nothing, so that rounding does not count."""
+    """The size of the noise for judging the weights; never 0, so that rounding does not count."""
     table = schedule(**run.settings)
     return np.maximum(seen.size, table["sqrt_beta_t"][seen.t - 1]) + 3e-7 * abs(run.X[: run.sound - 1]).max((1, 2))
 
@@ -589,7 +589,7 @@ def explains(run, seen, step, on):
 
 
 def misfit(run, seen, step, on):
-    """Chi square of the hypothesis, infinite where it is out of the question."""
+    """Chi square of the hypothesis, infinite where it is ruled out."""
     want = weights_for(run, step, on, seen.t)
     off = seen.value[:, :-1] - want
     certain = seen.precision / spread_of(run, seen)[:, None, None] ** 2
@@ -626,7 +626,7 @@ def fitted(run, seen, step):
 
 
 def ratio(run, seen, verdict):
-    """Whether the two predictions weigh as 1 + omega to -omega, whatever the steps make of them."""
+    """Whether the two predictions weigh as 1 + omega to -omega, however the steps scale them."""
     w, b, c = run.omega, seen.value[:, 1], seen.value[:, 2]
     error = np.linalg.pinv(seen.precision, hermitian=True) * spread_of(run, seen)[:, None, None] ** 2
 
@@ -667,7 +667,7 @@ def cut_off(run):
 
 
 def implied(run, step, on):
-    """The noise of each step if the hypothesis holds, (steps, B, 784), before it is divided by its size."""
+    """The noise of each step if the hypothesis holds, (steps, B, 784), not divided by its size."""
     t = run.t[: run.sound][:-1]
     design = designs(run)[: run.sound - 1, ..., :-1]
     return run.X[1 : run.sound] - np.einsum("sbni,si->sbn", design, weights_for(run, step, on, t))
@@ -740,9 +740,9 @@ def judge_noise(student, run, verdict):
     table = sizes(student, run)
     sigma = table[0][1][seen.t - 1]
     run.silent_first = size[0] < 0.05 * sigma[0] and seen.t[0] == run.settings["T"] and size[1:].min() > 1e-6
-    if run.silent_first:  # told below, with the last step
+    if run.silent_first:  # judge_first reports it, with the last step
         z, size, seen.t = z[1:], size[1:], seen.t[1:]
-    if known:  # then the size is the distribution's matter
+    if known:  # if x_T is wrong, so is the size
         if not (fits(table[0][1][seen.t - 1]) or step is not None and step.whole and fits(step.S[seen.t - 1]) or len(table[1][0]) == 0 and fits(table[1][1][seen.t - 1])):
             words = next((words for words, s in table if words and fits(s[seen.t - 1])), None)
             unit = z / np.maximum(size, 1e-12)[:, None, None]
@@ -758,7 +758,7 @@ def judge_noise(student, run, verdict):
 
 
 def judge_distribution(verdict, z, where, variance, t=None, raw=None):
-    """Whether z (steps, B, 784) is standard normal and independent. variance: to be looked at; None: z was scaled to it. raw: z as it was."""
+    """Whether z (steps, B, 784) is standard normal and independent. variance: expected; None: z is scaled to 1. raw: z before that."""
     n, means = z.size, z.mean(2)
     level = (means**2).mean() * PIXELS                                # 1 where a picture's pixels are independent
     pairs = [(z[:, i] * z[:, j]).mean() for i in range(z.shape[1]) for j in range(i)]
@@ -785,7 +785,7 @@ def judge_distribution(verdict, z, where, variance, t=None, raw=None):
 
 
 def judge_first(verdict):
-    """The step from t = T adds no noise: the last step's slip where that has noise."""
+    """The step from t = T adds no noise: a fault of "last" if the last step adds noise, else of "noise"."""
     if "last" in verdict.faults:
         verdict.faults["last"] = [Fault(fault.says) for fault in verdict.faults["last"]]
         verdict.fault("last", "the step from t = T adds no noise.", "z = 0 at t = T: that is the first step, and the last is t = 1")
@@ -794,7 +794,7 @@ def judge_first(verdict):
 
 
 def judge_images(run, verdict):
-    """The end: the last step, and the way back to pixels; exact, from the x_1 that the network saw."""
+    """The last step and the way back to pixels, judged exactly, from the x_1 that the network saw."""
     images = run.images
     wanted = (len(run.labels), 1, 28, 28)
     if not torch.is_tensor(images) or tuple(images.shape) != wanted:
@@ -859,7 +859,7 @@ def judge_images(run, verdict):
 
 
 def judge_end_unknown(run, got, verdict):
-    """Where the step itself is not known: what lies strictly inside [0, 1] is a sum of the columns and 0.1307, without noise.
+    """If the step is not known: pixels strictly inside [0, 1] must be a weighted sum of the columns and 0.1307, without noise.
 
     Returns whether a fault was found."""
     if got.min() < -1e-6 or got.max() > 1 + 1e-6:
@@ -923,7 +923,7 @@ def orders(count):
 
 
 def judge_many(student, verdict):
-    """More pictures than fit into a part of the batch leave in the order of their labels: each shows its class's pattern."""
+    """The pictures of a large batch come back in the order of their labels: each shows its class's pattern."""
     if not verdict.faults.keys().isdisjoint(("condition", "image", "guidance")):
         return
     labels = torch.arange(70) * 7 % 10
@@ -933,7 +933,7 @@ def judge_many(student, verdict):
     except Exception as error:
         if not hasattr(error, "where"):
             raise
-        if is_outside(error):  # which is known
+        if is_outside(error):  # which is reported already
             return
         verdict.fault("condition", stops("with 70 pictures sample", error))
         return
@@ -942,14 +942,14 @@ def judge_many(student, verdict):
         verdict.fault("image", f"for 70 conditions sample returned {got}, expected (70, 1, 28, 28).")
         return
     patterns = predictor(LOUD)(torch.zeros(10, 1, 28, 28), None, torch.eye(10)).reshape(10, PIXELS)
-    shown = np.corrcoef(-array(patterns), array(images).reshape(70, PIXELS))[:10, 10:].argmax(0)  # the noise is taken off
+    shown = np.corrcoef(-array(patterns), array(images).reshape(70, PIXELS))[:10, 10:].argmax(0)  # minus: the noise is subtracted
     if "mean" not in verdict.faults and (wrong := np.flatnonzero(shown != labels.numpy())).size:
         verdict.fault("condition", f"of 70 pictures {wrong.size} are not of the class asked for: picture {wrong[0]} is a {shown[wrong[0]]} and not "
                       f"a {labels[wrong[0]]}.", "the parts of a large batch leave in another order than they came")  # fmt: skip
 
 
 def judge_twins(student, verdict):
-    """Two pictures of one class differ by noise of their own: what the network makes of the class is the same and drops out."""
+    """Two pictures of one class have noise of their own. What the network adds for the class is the same and cancels."""
     if "noise" in verdict.faults:
         return
     try:
@@ -968,7 +968,7 @@ def judge_twins(student, verdict):
 
 
 def judge_seeds(student, verdict):
-    """Two calls draw other noise, unless from a generator of the student's own."""
+    """Two calls draw different noise, unless from a generator of the student's own."""
     short = dict(OTHER, T=40)
     quiet = Verdict(PROPERTIES, SEE)
     one, two = (observe(student, short, 0.0, (1, 6), quiet, seed=seed) for seed in (11, 12))
@@ -1003,7 +1003,7 @@ def judge_time_of_training(student, verdict):
 
 
 def add_notes(student, verdict):
-    """Oddities of right solutions, worth a word and no points."""
+    """Notes on right solutions; they cost no points."""
     other = observe(student, dict(OTHER, T=40, condition_mask_value=-2), 0.7, (1, 6), Verdict(PROPERTIES, SEE))
     if other and any(state.null is not None and (state.null == -1).all() for states in other.states for state in states):
         verdict.note("sample fills the null condition with a literal -1; dmconfig.condition_mask_value says with what.")

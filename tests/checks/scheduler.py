@@ -14,7 +14,7 @@ PROPERTIES = {
     "index": (1, "one value for each time step asked for, t at index t - 1, in their order"),
 }
 BETA, BAR = NAMES[:4], NAMES[4:]
-FORMS = {  # how time steps may be handed over: the first that the student's scheduler takes is the one it is judged in
+FORMS = {  # ways to pass time steps: the student's scheduler is judged in the first that it takes
     "(B,)": lambda t: [t],
     "(B, 1)": lambda t: [t[:, None]],
     "(B, 1, 1, 1)": lambda t: [t[:, None, None, None]],
@@ -32,11 +32,11 @@ def examine(student, verdict):
 
 
 class Unreadable(Exception):
-    """A scheduler that can be asked in no form; the message says what it did."""
+    """A scheduler that works in no form; the message says what it did."""
 
 
 def look(process, settings, verdict):
-    """Judge the scheduler under one set of settings. Returns its tables {name: (T,)}, None where it cannot be asked."""
+    """Judge the scheduler under one set of settings. Returns its tables {name: (T,)}, None where they are incomplete."""
     T = settings["T"]
     try:
         form, (got, changed) = ask_any(process, torch.arange(1, T + 1))
@@ -118,7 +118,7 @@ def judge_values(got, settings, verdict):
     if all(fits(name, want[name]) for name in got):
         return
     for words, by in (("one step late: t = 1 stands at index 0, so index with t - 1", 1), ("one step early: index with t - 1, once", -1)):
-        inner = slice(1, count - 1)  # what stands at the ends then is another matter
+        inner = slice(1, count - 1)  # the values at the ends are not judged then
         close = lambda name, by=by, inner=inner: (
             abs(got[name][inner] - np.roll(want[name], -by)[inner]) <= 2 * error[name][inner] + 1e-6 * abs(want[name][inner])
         ).all()
@@ -142,7 +142,7 @@ def judge_values(got, settings, verdict):
         mistakes = [(words, table[name]) for words, table in schedules] + formulas[name]
         mistakes = [(words.replace("it is", f"{name} is", 1) if words.startswith("it is") else words, values) for words, values in mistakes]
         if name in BAR and first(told_of_beta(verdict, mistakes), lambda values, name=name: fits(name, values, 2)):
-            continue  # which follows from that
+            continue  # which follows from the mistake in beta
         off = abs(got[name] - want[name][:count])
         t = int(np.argmax(np.where(np.isfinite(off), off / error[name][:count], np.inf))) + 1
         verdict.fault(
@@ -153,13 +153,13 @@ def judge_values(got, settings, verdict):
 
 
 def told_of_beta(verdict, mistakes):
-    """Those of the mistakes that have been found in beta."""
+    """The mistakes that have been found in beta already."""
     told = {fault.mistake for fault in verdict.faults.get("beta", ())}
     return [(words, values) for words, values in mistakes if words in told]
 
 
 def judge_order(process, form, table, T, verdict):
-    """Some time steps, neither sorted nor all of them, one twice: their values are those of the whole table."""
+    """Some time steps, unsorted, one of them twice, must give the values of the whole table."""
     t = torch.tensor([T - 1, 3, 3, T // 3, 2])
     try:
         got, _ = ask(process, form, t)
@@ -181,7 +181,7 @@ def judge_order(process, form, table, T, verdict):
 
 
 def other_schedules(beta_1, beta_T, T, **other):
-    """[(mistake, the seven tables it gives)] where beta itself is another, or read at another place."""
+    """[(mistake, the seven tables it gives)] where beta itself is wrong, or read at a wrong place."""
     t = np.arange(1, T + 1)
     line = lambda a, b, n: a + (b - a) * np.arange(n) / max(n - 1, 1)
     right, grid, bar = schedule(beta_1, beta_T, T), line(beta_1, beta_T, T + 1), tables(line(beta_1, beta_T, T + 1))

@@ -1,4 +1,4 @@
-"""The sections that can be checked: what is worth what, and how a student's code is looked at."""
+"""The sections that can be checked: their points, and how a student's code is checked."""
 
 import importlib
 import os
@@ -46,7 +46,7 @@ class Section:
         return verdict
 
     def look(self):
-        """A Verdict on the module of this name that Python finds."""
+        """A Verdict on the module that Python imports under this name."""
         try:
             found = getattr(importlib.import_module(self.module), self.cls)
         except Exception as error:

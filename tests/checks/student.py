@@ -1,4 +1,4 @@
-"""A student's classes as the checks ask them: here, in the same process. The grader's stand-in for them is in course.sandbox.proxy."""
+"""A student's classes as the checks call them, in the same process. The grader's stand-in for them is course.sandbox.proxy."""
 
 import functools
 import inspect
@@ -15,13 +15,13 @@ SEED, MOST_STEPS = 20_241_107, 100_000
 
 
 class Answers:
-    """A network whose prediction is known, `predict(x, t, c)`; it writes down every call."""
+    """A network whose prediction is known, `predict(x, t, c)`; it records every call."""
 
     def __init__(self, predict=None):
         self.predict, self.calls = predict, []
 
     def __call__(self, x, t, c, training, grows):
-        repeated = 2 if t.numel() * 2 == len(x) and t.numel() > 1 else 1  # of a doubled batch whose times are not
+        repeated = 2 if t.numel() * 2 == len(x) and t.numel() > 1 else 1  # 2: the batch is doubled, its times are not
         if t.numel() * repeated not in (1, len(x)):
             raise ValueError(f"the network received a time of shape {tuple(t.shape)} for x {tuple(x.shape)}; it needs one a picture, ({len(x)}, 1, 1, 1)")
         if c.numel() != 10 * len(x):
@@ -39,7 +39,7 @@ class Answers:
 
 
 class Call:
-    """One call of the network: x (n, 1, 28, 28), times (n,), conditions (n, 10), what it answered, its mode, whether x has a graph.
+    """One call of the network: x (n, 1, 28, 28), times (n,), conditions (n, 10), its output, its mode, whether x has a graph.
 
     repeated: 2 where only half of the times were given.
     """
@@ -49,9 +49,9 @@ class Call:
 
 
 class Lender:
-    """A right schedule in the student's own shapes. A time step outside 1 … T is an error, or, where lenient, the nearest inside.
+    """A right schedule in the student's own shapes. A time step outside 1 … T is an error, or, if lenient, clamped.
 
-    blind: the student's own is not asked for its shapes.
+    blind: the student's own scheduler is not called for its shapes.
     """
 
     def __init__(self, settings, lenient=False, blind=False):
@@ -73,7 +73,7 @@ class Lender:
 
 
 class Noting:
-    """What `make` makes of a student's class; errors get an attribute `where`, the student's line that they came through."""
+    """The object that make() returns; its errors get an attribute `where`, the last line of the student's that they passed."""
 
     def __init__(self, cls, make):
         try:
@@ -94,8 +94,8 @@ class Noting:
 
 
 def stops(what, error):
-    """What to say of an error of the student's code."""
-    if getattr(error, "final", False):  # which speaks for itself
+    """A sentence on an error of the student's code."""
+    if getattr(error, "final", False):  # its message is for the student already
         return str(error)
     where = f" ({error.where[:300]})" if getattr(error, "where", "") else ""
     return f"{what} stops with {type(error).__name__}: {str(error)[:500]}{where}."
@@ -104,7 +104,7 @@ def stops(what, error):
 class Student:
     """cls: a ConditionalDDPM, a ConditionalFM or a ConditionalUnet.
 
-    hung: whether its scheduler does not come back, or only with errors, and so is not asked again. scheduled: whether it has one.
+    hung: its scheduler does not return, or only raises errors: do not call it again. scheduled: whether it has one.
     """
 
     def __init__(self, cls):
@@ -120,7 +120,7 @@ class Student:
         return Noting(self.cls, lambda: lend.Network(self.cls, *args))
 
     def run(self, settings, predict, labels, call, seed=SEED, lenient=False):
-        """call(process, conditions) in the first form of conditions and config that the student's code takes: (calls, what it gave, form).
+        """call(process, conditions) in the first form of conditions and config that the student's code takes: (calls, its result, form).
 
         lenient: a t outside 1 … T is no error. Raises the error of the first form where none is taken.
         """
@@ -140,7 +140,7 @@ class Student:
         raise said
 
     def scheduler(self, settings):
-        """(what to lend in place of the student's scheduler or None, the tables that it gives where they are wrong or None)."""
+        """(a Lender in place of the student's scheduler if that is wrong, else None; the student's own tables or None)."""
         if not self.scheduled:
             return None, None
         key = settings["T"]
@@ -149,7 +149,7 @@ class Student:
         return self.schedules[key]
 
     def _scheduler(self, settings):
-        from checks import scheduler  # which is no business of a network
+        from checks import scheduler  # here, as the network's section does not need it
 
         verdict, got = Verdict(scheduler.PROPERTIES, ""), None
         try:

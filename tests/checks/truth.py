@@ -1,4 +1,4 @@
-"""What is right, in float64: the schedule as a loop, and how far float32 may be off it."""
+"""The right schedule, by a loop in float64, and how far float32 may be off."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ OTHER = dict(T=150, beta_1=5e-4, beta_T=6e-2, mask_p=0.3, num_feat=16, precision
 
 
 def schedule(beta_1, beta_T, T, **other):
-    """The seven tables, (T,) each; t stands at t - 1."""
+    """The seven tables, (T,) each; the value at t has index t - 1."""
     return tables([beta_1 + (beta_T - beta_1) * (t - 1) / max(T - 1, 1) for t in range(1, T + 1)])
 
 
@@ -30,8 +30,8 @@ def tables(betas):
 def float32_error(table):
     """How far each table may be off, (T,) each, when it was made in float32 throughout.
 
-    linspace is good to a few ulp of its largest value, a product of t factors to about 4 (t + 1) ulp, and a root passes
-    the error of what stands under it on divided by twice itself.
+    linspace is good to a few ulp of its largest value, a product of t factors to about 4 (t + 1) ulp, and a root
+    turns an error e of its argument into e / (2 root).
     """
     t = np.arange(1, len(table["beta_t"]) + 1)
     beta, bar = 4 * ULP * table["beta_t"].max(), 4 * (t + 1) * ULP * table["alpha_t_bar"]
@@ -52,5 +52,5 @@ def array(tensor):
 
 
 def chi_square_bound(free, x=16.1):  # exp(16.1) is ten million
-    """Exceeded less than once in exp(x) by chi square with so many degrees of freedom: Laurent & Massart 2000, lemma 1."""
+    """Chi square with `free` degrees of freedom exceeds it less than once in exp(x): Laurent & Massart 2000, lemma 1."""
     return free + 2 * (free * x) ** 0.5 + 2 * x

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that is wrong. says: what was seen. mistake: what it is what one gets of, where the evidence singles that out."""
+    """Something that is wrong. says: what was seen. mistake: what explains it, if the evidence singles that out."""
 
     says: str
     mistake: str = ""
@@ -15,7 +15,7 @@ class Fault:
 class Verdict:
     """properties: {key: (points, what a right solution does)}. see: where the notebook explains the section.
 
-    unwritten, unreadable: whether there is nothing to judge yet, or nothing that can be asked.
+    unwritten: whether there is nothing to judge yet. unreadable: whether it can be called in no form.
     """
 
     properties: dict
@@ -26,13 +26,13 @@ class Verdict:
     unreadable: bool = False
 
     def fault(self, key, says, mistake=""):
-        """Note a fault; of the same mistake only one."""
+        """Note a fault, unless one with the same mistake or words is there."""
         known = self.faults.setdefault(key, [])
         if not any(mistake and mistake == each.mistake or says == each.says for each in known):
             known.append(Fault(says, mistake))
 
     def fault_rest(self, says):
-        """What has no fault yet cannot be judged, for this reason."""
+        """Give this fault to every property without one, as they cannot be judged."""
         for key in self.properties:
             if key not in self.faults:
                 self.fault(key, says)
@@ -45,13 +45,13 @@ class Verdict:
         return 0 if self.faults.get(key) else self.properties[key][0]
 
     def says(self, key):
-        """A message a fault."""
+        """One message for each fault."""
         for fault in self.faults.get(key, []):
             why = f" This is what you get when {fault.mistake}." if fault.mistake else ""
             yield f"{fault.says}{why} {self.see}"
 
 
 def first(candidates, fits):
-    """The words of the one candidate of [(words, what it gives)] that fits; "" where none does, or several that say different things."""
+    """The words of the first candidate of [(words, what it gives)] that fits; "" if none does."""
     found = [words for words, gives in candidates if fits(gives)]
     return found[0] if found else ""

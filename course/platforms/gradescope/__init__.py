@@ -1,4 +1,4 @@
-"""The upload for Gradescope: a zip with setup.sh, run_autograder, and what of the course the grader needs."""
+"""The upload for Gradescope: a zip with setup.sh, run_autograder, and the parts of the course that the grader needs."""
 
 import io
 import zipfile
@@ -40,7 +40,7 @@ def _files(root):
 
 
 def _add(archive, name, content, mode=0o644):
-    """The same content gives the same zip: no time of a file, and the permissions that a checkout on Windows loses."""
+    """Add a file so that the same content gives the same zip: with a fixed time, and permissions, which Windows loses."""
     info = zipfile.ZipInfo(name, (2000, 1, 1, 0, 0, 0))
     info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, (0o100000 | mode) << 16
     archive.writestr(info, content)
