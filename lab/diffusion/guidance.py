@@ -21,12 +21,6 @@ def guided(process, rows, omega):
     return ask
 
 
-def in_interval(process, rows, omega, low, high):
-    """Guidance where low < sigma / alpha <= high, the condition alone elsewhere: Kynkäänniemi et al. 2024, arXiv:2404.07724."""
-    inside, outside = guided(process, rows, omega), guided(process, rows, 0.0)
-    return lambda x, t, s: (inside if low < process.sigma[t] / process.alpha[t] <= high else outside)(x, t, s)
-
-
 def composed(process, conditions, views, omega, combine):
     """Several conditions in one picture: predict in each view, undo the view, combine; the log-variances are averaged.
 
@@ -53,10 +47,17 @@ def seeing(process, ask, limit=None):
 
     def predict(x, t, s):
         out, log_variance = ask(x, t, s)
-        x_0, eps = process.seen(out, x, t)
-        if limit:
-            x_0 = limit(x_0)
-            eps = (x - process.alpha[t] * x_0) / process.sigma[t]
-        return Seen(x_0, eps, log_variance)
+        return Seen(*process.seen(out, x, t), log_variance)
 
-    return predict
+    return limited(process, predict, limit) if limit else predict
+
+
+def limited(process, predict, limit):
+    """predict with x_0 clipped by `limit`, and eps recomputed from it."""
+
+    def clipped(x, t, s):
+        seen = predict(x, t, s)
+        x_0 = limit(seen.x_0)
+        return Seen(x_0, (x - process.alpha[t] * x_0) / process.sigma[t], seen.log_variance)
+
+    return clipped

@@ -7,7 +7,8 @@ import torch
 from config import MEAN, STD, is_finite
 from lab.check import finite, is_whole, number, whole
 from lab.diffusion import steps as of
-from lab.diffusion.guidance import guided, in_interval, seeing
+from lab.diffusion.guidance import limited
+from lab.diffusion.guidance_methods import cfg_pp, interval, plain
 from lab.diffusion.process import process
 from lab.diffusion.walk import final, timesteps, walk
 
@@ -23,7 +24,9 @@ def sample(model, labels, omega, **how):
     return pixels(final(trajectory(model, labels, omega, **how)))
 
 
-def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance_interval=None, clip=None, generator=None, x_T=None):
+def trajectory(
+    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance=None, guidance_interval=None, clip=None, generator=None, x_T=None
+):
     """Sample images from noise: yields a Step for x_T and one after each of `steps` steps.
 
     labels: whole numbers (B,). omega: the guidance weight. method, over `steps` of the T time steps, beginning with T:
@@ -33,8 +36,8 @@ def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, gui
       "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
       "heun"   for flows alone: two calls of the network a step (four with guidance)
-    guidance_interval: (low, high), guide only where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the
-    conditional output alone elsewhere (Kynkäänniemi et al. 2024, arXiv:2404.07724). clip: True clips each predicted x_0 to the
+    guidance: a method of lab.diffusion.guidance_methods in place of the plain one. guidance_interval: (low, high), guide only
+    where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the conditional output alone elsewhere. clip: True clips each predicted x_0 to the
     range of pixels; (low, high) to another range, for a model whose images are scaled in another way. None is False under the
     linear schedule and True under the cosine one, where computing x_0 near T divides by almost 0. generator: a torch.Generator
     for all noise. x_T: the start, (B, C, H, W); by default drawn with one more call of the network (`_started`), which assumes
@@ -43,13 +46,14 @@ def trajectory(model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, gui
     """
     way = process(model)
     clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
-    _check(model, way, labels, omega, method, steps, eta, guidance_interval, clip, x_T)
+    _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T)
     times, rows = timesteps(way.T, int(steps)), way.embed(labels)
-    ask = guided(way, rows, float(omega)) if guidance_interval is None else in_interval(way, rows, float(omega), *guidance_interval)
+    guidance = guidance or plain
+    predict = (interval(*guidance_interval, guidance) if guidance_interval else guidance)(way, rows, float(omega))
     limit = (way.limit if clip is True else lambda x_0: x_0.clamp(*clip)) if clip else None
     noise = lambda: way.noise(len(rows), generator)
     start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device, torch.float32)
-    predict = seeing(way, ask, limit)
+    predict = limited(way, predict, limit) if limit else predict
     if method in ("ddpm", "ddim"):
         step = of.ddim(1.0 if method == "ddpm" else eta)
     else:
@@ -70,12 +74,12 @@ def _started(way, rows, omega, noise, clip):
     """
     if way.alpha[way.T] == 0:  # as in a flow
         return noise()
-    predict = seeing(way, guided(way, rows, min(float(omega), 0.0)))  # unguided: guidance exaggerates x_0
+    predict = plain(way, rows, min(float(omega), 0.0))  # unguided: guidance exaggerates x_0
     x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))
     return way.noised(x_0, way.T, noise())
 
 
-def _check(model, way, labels, omega, method, steps, eta, guidance_interval, clip, x_T):
+def _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T):
     methods = (*METHODS, HEUN) if way.output == "flow" else METHODS
     if method not in methods:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(methods)}")
@@ -83,6 +87,10 @@ def _check(model, way, labels, omega, method, steps, eta, guidance_interval, cli
     number("omega", omega, 2.0)
     if not is_finite(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):
         raise ValueError(f"eta = {eta!r} with method {method!r}; allowed is 0 to 1, and only with 'ddim'")
+    if guidance is not None and not callable(guidance):
+        raise ValueError(f"guidance = {guidance!r}; allowed is a method of lab.diffusion.guidance_methods, or None")
+    if guidance is cfg_pp and (method not in ("ddim", "ddpm") or clip):
+        raise ValueError(f"guidance = cfg_pp with method {method!r} and clip = {clip!r}; allowed is 'ddim' or 'ddpm', not clipped")
     if guidance_interval is not None:
         pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
         if not pair or not all(isinstance(v, Real) for v in guidance_interval) or not 0 <= guidance_interval[0] < guidance_interval[1]:

@@ -30,7 +30,7 @@ def posterior(process, x, seen, t, s, noise):
 def heun(predict):
     """Heun's method for a flow: the mean of the velocities at both ends, with one more call of the network by `predict`.
 
-    Eq. (7), sec. 3, Karras et al. 2022, arXiv:2206.00364, as a method for any ODE. It keeps no state.
+    Algorithm 1, Karras et al. 2022, arXiv:2206.00364, on the flow's own ODE.
     """
     euler = ddim()
 
