@@ -124,6 +124,20 @@ class Switched(ConditionalFM):
         return self.loss_fn(self.network((1 - t) * noise + t * images, t, c), images - noise)
 
 
+class LogitNormal(Switched):
+    """A flow trained with logit-normal times."""
+
+    def __init__(self, dmconfig):
+        super().__init__(dmconfig, times="logit-normal")
+
+
+class Transport(Switched):
+    """A flow trained with coupled noise."""
+
+    def __init__(self, dmconfig):
+        super().__init__(dmconfig, coupling="transport")
+
+
 def transported(noise, images):
     """`noise` (B, C, H, W) in another order: the one in which the lines to the images are shortest, by their squared lengths in all."""
     cost = torch.cdist(noise.flatten(1).float(), images.flatten(1).float()).square()
@@ -167,6 +181,13 @@ WAYS = {  # (model, method): how many calls of the network a step takes without 
 NAMES = {"ddim": "Euler / DDIM", HEUN: "Heun", "dpmpp": "DPM-Solver++", "unipc": "UniPC"}
 
 
+def judged(model, count, omega=0.0, method="ddim", steps=16, seed=0):
+    """quality.evaluate of `count` digits that a model draws, in the proportions of the test set."""
+    labels, generator = quality.proportional_labels(count), torch.Generator().manual_seed(seed)
+    draw = lambda part: samplers.sample(model, part, omega, method=method, steps=steps, generator=generator).cpu()
+    return quality.evaluate(torch.cat([draw(part) for part in labels.split(samplers.BATCH)]), labels)
+
+
 def few_calls(models, calls, count, seeds, omega=0.0):
     """Digits by each of WAYS under a budget of network calls, judged: {(model, method, calls): [a row of quality.evaluate a seed]}.
 
@@ -174,19 +195,12 @@ def few_calls(models, calls, count, seeds, omega=0.0):
     """
     if omega not in (0, -1):
         raise ValueError(f"omega = {omega!r}; allowed are 0 and -1: guidance would double the calls")
-    rows, labels = {}, quality.proportional_labels(count)
+    rows = {}
     for (name, method), budget in ((way, budget) for way in WAYS for budget in calls):
         each, before = WAYS[name, method]
         steps = (budget - before) // each
-        if steps < 1 or name not in models:
-            continue
-        for seed in range(seeds):
-            generator = torch.Generator().manual_seed(seed)
-            images = [
-                samplers.sample(models[name], part, omega, method=method, steps=steps, generator=generator).cpu()
-                for part in labels.split(samplers.BATCH)
-            ]
-            rows.setdefault((name, method, budget), []).append(quality.evaluate(torch.cat(images), labels))
+        if steps and name in models:
+            rows[name, method, budget] = [judged(models[name], count, omega, method, steps, seed) for seed in range(seeds)]
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Re-exports lab.diffusion.sampling under the path that other code imports."""
+"""The public address of lab.diffusion.sampling: `from lab import samplers`."""
 
 from lab.diffusion.process import BLACK, WHITE
 from lab.diffusion.sampling import ANCESTRAL, BATCH, METHOD, METHODS, STEPS, pixels, sample, trajectory

@@ -6,11 +6,12 @@ The notebook's headings and metadata repeat them; a test fails where they disagr
 from checks import FLOW
 from checks.sections import SECTIONS
 
-TRAINING = 8  # by weights.py where a checkpoint was handed in, else by a person
+TRAINING = 8  # by weights.py (SHARES) where a checkpoint was handed in, else by a person
 PARTS = {"guidance": (3, 1), "customise": (5, 1)}  # by a person: for what is done, and for the answer
 PARTS |= {"flow_guidance": (2, 1), "flow_comparison": (1, 1)} if FLOW else {}  # the same, in explorations/flow_matching.ipynb
 BY_HAND = {key: sum(parts) for key, parts in PARTS.items()}
 POINTS = {**{key: section.points for key, section in SECTIONS.items()}, "training": TRAINING, **BY_HAND}
+TOTAL = sum(POINTS.values())
 TITLES = {
     **{key: section.title for key, section in SECTIONS.items()},
     "training": "2.4 Full training",

@@ -12,8 +12,16 @@ from lab.diffusion.guidance_methods import cfg_pp, interval, plain
 from lab.diffusion.process import process
 from lab.diffusion.walk import final, timesteps, walk
 
-METHODS = ("ddpm", "ddim", "dpmpp", "unipc", "sde")
-HEUN = "heun"  # for flows alone
+# What makes the step of a walk, from (process, its times, predict, eta); HEUN is for flows alone.
+METHODS = {
+    "ddpm": lambda way, times, predict, eta: of.ddim(1.0),
+    "ddim": lambda way, times, predict, eta: of.ddim(eta),
+    "dpmpp": lambda way, times, predict, eta: of.multistep("dpmpp", way, times),
+    "unipc": lambda way, times, predict, eta: of.multistep("unipc", way, times),
+    "sde": lambda way, times, predict, eta: of.multistep("sde", way, times),
+}
+HEUN = "heun"
+FLOW_METHODS = METHODS | {HEUN: lambda way, times, predict, eta: of.heun(predict)}
 ANCESTRAL = "ancestral"  # not a METHOD: the model's own `sample` in all T steps, for comparison
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
 BATCH = 100  # images at once: larger batches are slower on a CPU, whose allocator hands each tensor back to the system
@@ -37,12 +45,12 @@ def trajectory(
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
       "heun"   for flows alone: two calls of the network a step (four with guidance)
     guidance: a method of lab.diffusion.guidance_methods in place of the plain one. guidance_interval: (low, high), guide only
-    where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the conditional output alone elsewhere. clip: True clips each predicted x_0 to the
-    range of pixels; (low, high) to another range, for a model whose images are scaled in another way. None is False under the
-    linear schedule and True under the cosine one, where computing x_0 near T divides by almost 0. generator: a torch.Generator
-    for all noise. x_T: the start, (B, C, H, W); by default drawn with one more call of the network (`_started`), which assumes
-    images scaled as in the course. For a flow "ddim" is Euler's method, and the start is noise. Raises ValueError for anything
-    else, before any work.
+    where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the conditional output alone elsewhere. clip: True clips each
+    predicted x_0 to the range of pixels; (low, high) to another range, for a model whose images are scaled in another way. None is
+    False under the linear schedule and True under the cosine one, where computing x_0 near T divides by almost 0. generator: a
+    torch.Generator for all noise. x_T: the start, (B, C, H, W); by default drawn with one more call of the network (`_started`),
+    which assumes images scaled as in the course. For a flow "ddim" is Euler's method, and the start is noise. Raises ValueError for
+    anything else, before any work.
     """
     way = process(model)
     clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
@@ -54,10 +62,7 @@ def trajectory(
     noise = lambda: way.noise(len(rows), generator)
     start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device, torch.float32)
     predict = limited(way, predict, limit) if limit else predict
-    if method in ("ddpm", "ddim"):
-        step = of.ddim(1.0 if method == "ddpm" else eta)
-    else:
-        step = of.heun(predict) if method == HEUN else of.multistep(method, way, times)
+    step = FLOW_METHODS[method](way, times, predict, eta)
     return walk(way, predict, step, times, start, noise)
 
 
@@ -80,7 +85,7 @@ def _started(way, rows, omega, noise, clip):
 
 
 def _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T):
-    methods = (*METHODS, HEUN) if way.output == "flow" else METHODS
+    methods = FLOW_METHODS if way.output == "flow" else METHODS
     if method not in methods:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(methods)}")
     whole("steps", steps, 1, way.T)

@@ -15,7 +15,8 @@ from wrong_solutions import RIGHT, WRONG, unsolved
 
 from course.grading import grading
 from course.grading.grading import grade
-from course.grading.rubric import BY_HAND, POINTS, TITLES, TRAINING
+from course.grading.rubric import BY_HAND, POINTS, TITLES, TOTAL, TRAINING
+from course.grading.weights import SHARES
 from course.handout.handout import ROOT
 from course.sandbox import messages
 from course.sandbox.sandbox import SandboxError
@@ -26,7 +27,8 @@ def row(section, name):
 
 
 def test_the_points_of_the_rubric():
-    assert sum(AUTOMATIC.values()) + TRAINING + sum(BY_HAND.values()) == 40
+    assert sum(AUTOMATIC.values()) + TRAINING + sum(BY_HAND.values()) == TOTAL
+    assert sum(points for points, _ in SHARES) == TRAINING
     for section in SECTIONS.values():
         assert len({words for _, words in section.properties.values()}) == len(section.properties)
 
@@ -37,7 +39,7 @@ def test_the_readme_gives_the_same_points():
     assert {title: sum(map(int, points.split("+"))) for title, points in table} == {TITLES[key]: points for key, points in POINTS.items()}
     checked, by_hand = sum(AUTOMATIC.values()), (BY_HAND["guidance"], BY_HAND["customise"])
     for sentence in (
-        f"{checked:g} of the {sum(POINTS.values()):g} points are automatic, {checked + TRAINING:g} where `best_checkpoint.pth` is handed in",
+        f"{checked:g} of the {TOTAL:g} points are automatic, {checked + TRAINING:g} where `best_checkpoint.pth` is handed in",
         f"a programming assignment with {checked + TRAINING:g} autograder points",
         f"the guidance weight ({by_hand[0]} points) and customise ({by_hand[1]})",
         f"give the {TRAINING} points of the training",
@@ -48,7 +50,9 @@ def test_the_readme_gives_the_same_points():
 def test_the_reference_earns_all_and_the_same_again(tmp_path):
     folder = submission(tmp_path / "it")
     found, record = graded(folder)
-    assert found == AUTOMATIC and record.points == 22 and record.open == 18 and record.seconds < 120  # 60 on a machine that is not busy
+    assert (
+        found == AUTOMATIC and record.points == sum(AUTOMATIC.values()) and record.open == TOTAL - record.points and record.seconds < 120
+    )  # 60 on a machine that is not busy
     assert not record.notes and not any(section.notes for section in record.sections if section.key in AUTOMATIC)
 
 
@@ -167,7 +171,12 @@ def test_an_error_of_the_checks_costs_nobody_anything(tmp_path, monkeypatch):
     only(monkeypatch, "scheduler", "forward")
     record = grade(submission(tmp_path / "it"))
     section = record.sections[0]
-    assert section.points is None and record.points == 6 and record.open == 22 and "a person marks this section" in section.notes[0]
+    assert (
+        section.points is None
+        and record.points == AUTOMATIC["forward"]
+        and record.open == record.out_of - record.points
+        and "a person marks this section" in section.notes[0]
+    )
 
 
 def through(**fields):

@@ -13,7 +13,7 @@ import pytest
 from records import a_record, grade
 
 from course.grading import guard
-from course.grading.rubric import POINTS
+from course.grading.rubric import POINTS, TOTAL
 from course.sandbox import folder
 
 
@@ -44,7 +44,7 @@ def test_a_grading_that_ends_or_hangs_has_a_record_and_the_others_have_theirs(fo
         record, why = got[name]
         assert why is None and record.submission == name and words in record.notes[0] and "a person marks all of it" in record.notes[0]
         assert {each.key: (each.points, each.out_of) for each in record.sections} == {key: (None, out_of) for key, out_of in POINTS.items()}
-        assert record.open == record.out_of == 40
+        assert record.open == record.out_of == TOTAL
     assert got["broken"] == (None, "RuntimeError: the grader stumbled")
     assert got["full"] == (None, "MemoryError: "), "the grading's own memory has a limit"
 

@@ -30,6 +30,7 @@ from course.sandbox.messages import Lost
 from course.sandbox.sandbox import Sandbox
 
 SLOWLY, NIGHTLY = pytest.mark.slow, pytest.mark.nightly
+FORWARD = {"scheduler": 0, "forward": AUTOMATIC["forward"]}  # where harm is done in one of two_sections
 LIMIT = 125  # seconds: twice the grader's limit, which a busy machine may take, and what ends it
 
 
@@ -61,7 +62,7 @@ ONE_OF_A_KIND = ["forks", "fills memory", "fills inodes", "fills anonymous files
 def test_harm_in_one_method_costs_that_section_only(tmp_path, two_sections, name):
     code, words = IN_SCHEDULER[name]
     found, record = harm(tmp_path, in_scheduler(code))
-    assert found == {"scheduler": 0, "forward": 6} and re.search(words, words_of(record)), record
+    assert found == FORWARD and re.search(words, words_of(record)), record
 
 
 @NIGHTLY
@@ -90,7 +91,7 @@ def test_a_checkpoint_whose_network_sleeps(tmp_path):
 @pytest.mark.parametrize("pause", [pytest.param(0.02, marks=NIGHTLY), pytest.param(0.5, marks=NIGHTLY)])
 def test_what_is_only_slow_has_a_record_in_time(tmp_path, pause):
     found, record = harm(tmp_path, slow(pause))
-    assert found["network"] == 6 and record.seconds < LIMIT
+    assert found["network"] == AUTOMATIC["network"] and record.seconds < LIMIT
     assert all(points in (0, AUTOMATIC[key]) for key, points in found.items()), "nothing is taken for wrong that was not looked at"
 
 
@@ -104,7 +105,7 @@ def test_what_is_only_slow_has_a_record_in_time(tmp_path, pause):
 )
 def test_harm_at_import_costs_what_cannot_be_imported(tmp_path, code, words):
     found, record = harm(tmp_path, at_import(code))
-    assert found == {"network": 6, "scheduler": 0, "forward": 0, "sample": 0} and words in " ".join(record.notes)
+    assert found == {**dict.fromkeys(AUTOMATIC, 0), "network": AUTOMATIC["network"]} and words in " ".join(record.notes)
 
 
 @NIGHTLY
@@ -127,7 +128,7 @@ for name in ("results.json", "/autograder/results/results.json", "../results.jso
 @SLOWLY
 def test_a_fake_result_is_no_result(tmp_path, two_sections):
     found, record = harm(tmp_path, at_import(FAKE).replace('"beta_t": beta_t,', '"beta_t": alpha_t,'))
-    assert found["scheduler"] < 4 and found["forward"] == 6
+    assert found["scheduler"] < AUTOMATIC["scheduler"] and found["forward"] == AUTOMATIC["forward"]
     assert any('"score": 40' in note for note in record.notes), "what it printed is shown, as what it printed"
     assert not list(tmp_path.rglob("results.json"))
 
@@ -149,7 +150,7 @@ def test_patching_torch_numpy_and_time_gains_nothing(tmp_path, two_sections):
     wrong = ("* images + at[", "* images - at[")
     honest, _ = harm(tmp_path / "honest", PROCESS.replace(*wrong))
     found, _ = harm(tmp_path, at_import(PATCHES).replace(*wrong))
-    assert all(found[key] <= honest[key] for key in found) and found["forward"] < 6
+    assert all(found[key] <= honest[key] for key in found) and found["forward"] < AUTOMATIC["forward"]
 
 
 GARBAGE = """
@@ -171,7 +172,7 @@ for fd in range(3, 60):
 )
 def test_garbage_on_the_channel_costs_what_was_asked(tmp_path, two_sections, frame):
     found, _ = harm(tmp_path, in_scheduler(GARBAGE.format(frame)))
-    assert found == {"scheduler": 0, "forward": 6}
+    assert found == FORWARD
 
 
 READS = f"""
@@ -194,7 +195,7 @@ print("SEEN", seen)
 def test_tests_and_rubric_are_neither_read_nor_written(tmp_path, two_sections):
     state = {path: hashlib.sha256(path.read_bytes()).digest() for folder in ("tests", "course") for path in (ROOT / folder).rglob("*.py")}
     found, record = harm(tmp_path, at_import(READS))
-    assert found == {"scheduler": 4, "forward": 6}
+    assert found == {**FORWARD, "scheduler": AUTOMATIC["scheduler"]}
     assert state == {path: hashlib.sha256(path.read_bytes()).digest() for path in state}
     seen = " ".join(record.notes)
     assert "SEEN" in seen and "WROTE" not in seen
@@ -280,7 +281,7 @@ def test_behind_the_other_walls(tmp_path, user, wall, name):
     code, words = IN_SCHEDULER[name]
     record = behind(wall, user, submission(tmp_path / "it", {"DDPM.py": in_scheduler(code)}))
     found = {each.key: each.points for each in record.sections if each.key in ("scheduler", "forward")}
-    assert found == {"scheduler": 0, "forward": 6} and re.search(words, words_of(record)) and record.seconds < LIMIT, record
+    assert found == FORWARD and re.search(words, words_of(record)) and record.seconds < LIMIT, record
     if user == "root":
         left = [process for process in psutil.process_iter(["uids"]) if process.info["uids"] and process.info["uids"].real in USERS]
         assert not left and not any(line.split()[7].isdigit() and int(line.split()[7]) in USERS for line in open("/proc/sysvipc/shm"))
@@ -310,5 +311,5 @@ def test_a_class_of_good_and_hostile_ones(tmp_path):
     together = {name: record.points for name, record, _ in guard.graded(dict(every), jobs=2)}
     took, both = middle - start, time.monotonic() - middle
     print(f"{took:.0f} s alone, {both:.0f} s together with {', '.join(names)}")
-    assert set(alone.values()) == {22} and alone.items() <= together.items() and together.keys() == {*good, *hostile}
+    assert set(alone.values()) == {sum(AUTOMATIC.values())} and alone.items() <= together.items() and together.keys() == {*good, *hostile}
     assert both <= 2 * took, f"{both:.0f} s beside {', '.join(names)}; {took:.0f} s alone"
