@@ -98,7 +98,7 @@ def parser():
     command.add_argument("--format", choices=FORMATS, help="format of the output (default: text)")
     command.add_argument("--out", help="the file to write (default: the terminal); with --all the folder of the report")
     command.add_argument("--all", metavar="FOLDER", help="grade a class: each sub-folder and zip of FOLDER is a submission")
-    command.add_argument("--jobs", type=int, help="with --all, how many are graded at once (default: one a core)")
+    command.add_argument("--jobs", type=int, help="with --all, how many are graded at once (default: one more than there are cores)")
     command.set_defaults(run=grade)
 
     command = commands.add_parser("gradescope", help="make the upload for Gradescope", description=gradescope.__doc__)

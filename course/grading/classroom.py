@@ -34,7 +34,7 @@ def grade_all(folder, report, jobs=None, grade=None):
     """Grade each sub-folder and zip of `folder`; write the records, scores.csv, a page a submission and index.html to `report`.
 
     A record is used again where neither the submission nor the grader has changed. jobs: how many are graded at once, by default
-    one a core. grade: see course.grading.guard.graded. Returns the names of what could not be graded. Raises ClassError, before
+    one more than there are cores. grade: see course.grading.guard.graded. Returns the names of what could not be graded. Raises ClassError, before
     any work where it can.
     """
     folder, report = Path(folder).absolute(), Path(report).absolute()
@@ -49,7 +49,7 @@ def grade_all(folder, report, jobs=None, grade=None):
         todo = {name: path for name, path in names.items() if name not in records}
         failed = {}
         bar = tqdm(total=len(names), initial=len(records), unit="submission", desc=folder.name, disable=None)
-        with bar, contextlib.closing(guard.graded(todo, jobs or _cores(), grade)) as graded:
+        with bar, contextlib.closing(guard.graded(todo, jobs or default_jobs(), grade)) as graded:
             for name, record, why in graded:
                 if record:
                     records[name] = _keep(report, name, digests[name], plain(record))
@@ -157,8 +157,9 @@ def _light(record):
     return dataclasses.replace(record, sections=tuple(dataclasses.replace(section, shown=()) for section in record.sections))
 
 
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def default_jobs():
+    """One more than there are cores: a grading waits for code that sleeps or hangs, and for its own child."""
+    return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
 def _write(report, title, records, failed):

@@ -22,6 +22,7 @@ from submissions import AUTOMATIC, graded, only, said, submission, weights
 from wrong_solutions import NET, PROCESS
 
 from course.grading import grading, guard
+from course.grading.classroom import default_jobs
 from course.handout.handout import ROOT
 from course.report.record import from_json, to_json
 from course.sandbox.folder import USERS
@@ -304,11 +305,11 @@ def test_a_class_of_good_and_hostile_ones(tmp_path):
     hostile = {name: submission(tmp_path / name, kinds[name]) for name in names}
     weights(hostile["sleeps"] / "best_checkpoint.pth") if "sleeps" in hostile else None
     start = time.monotonic()
-    alone = {name: record.points for name, record, _ in guard.graded(good, jobs=2)}
+    alone = {name: record.points for name, record, _ in guard.graded(good, default_jobs())}
     middle = time.monotonic()
     every = list({**good, **hostile}.items())
     random.shuffle(every)
-    together = {name: record.points for name, record, _ in guard.graded(dict(every), jobs=2)}
+    together = {name: record.points for name, record, _ in guard.graded(dict(every), default_jobs())}
     took, both = middle - start, time.monotonic() - middle
     print(f"{took:.0f} s alone, {both:.0f} s together with {', '.join(names)}")
     assert set(alone.values()) == {sum(AUTOMATIC.values())} and alone.items() <= together.items() and together.keys() == {*good, *hostile}
