@@ -38,6 +38,8 @@ class DMConfig:
     seed: int = 0                          # of the initial weights and all random numbers in training
     schedule: str = "linear"               # or "cosine" (lab.diffusion.schedules), which depends on T alone
     process: str = "ddpm"                  # or "flow" (explorations/FM.py), which ignores the betas
+    data: str = "mnist"                    # what is trained on: "mnist", "fashion", "cifar10" or a folder of pictures
+    classes: list[str] = field(default_factory=list)  # their names, num_classes of them; [] for numbers
 
     def __post_init__(self):
         self.input_dim = self._pair("input_dim")
@@ -63,6 +65,9 @@ class DMConfig:
         self._integer("seed", 0, 2**63 - 1)
         self._word("schedule", "linear", "cosine")
         self._word("process", "ddpm", "flow")
+        if not isinstance(self.data, str) or not self.data:
+            self._refuse("data", "the name of a set or of a folder")
+        self.classes = self._names("classes")
         if self.schedule == "linear":
             self._check_end()
 
@@ -134,6 +139,25 @@ class DMConfig:
         if not all(_is_integer(v) and 1 <= v <= MOST for v in epochs) or epochs != sorted(epochs):
             self._refuse(name, f"a list of epochs, each from 1 to {MOST}, in rising order; [] for none")
         return list(map(int, epochs))
+
+    def _names(self, name):
+        names = list(getattr(self, name)) if isinstance(getattr(self, name), (tuple, list)) else [None]
+        whole = all(isinstance(each, str) and each for each in names) and len(set(names)) == len(names)
+        if not whole or len(names) not in (0, self.num_classes):
+            self._refuse(name, f"num_classes = {self.num_classes} different names, or [] for numbers")
+        return names
+
+    def label(self, name):
+        """The class of this name, or of this number as a text. Raises ValueError for one that there is not."""
+        if name in self.classes:
+            return self.classes.index(name)
+        if str(name).isascii() and str(name).isdigit() and int(name) < self.num_classes:
+            return int(name)
+        raise ValueError(f"the model has no class {name}; it draws {self.named()}")
+
+    def named(self):
+        """The classes in words."""
+        return ", ".join([*self.classes[:20], *["…"] * (len(self.classes) > 20)]) or f"0 to {self.num_classes - 1}"
 
     def _check_end(self):
         """Raise ValueError for a linear schedule whose alpha_bar_T is too small to divide by its root."""

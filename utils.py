@@ -12,7 +12,8 @@ import torch
 from config import DMConfig
 from lab import display, samplers
 from lab.check import finite
-from lab.training import checkpoint, data, experiment, pretrained
+from lab.training import checkpoint, experiment, pictures, pretrained
+from lab.training.data import loader
 from lab.training.trainer import Trainer, initialised, placed, seeded
 
 __all__ = [
@@ -65,18 +66,19 @@ def best_device():
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def make_dataloader(transform, batch_size, dir="./data", train=True, limit=None):
+def make_dataloader(transform, batch_size, dir="./data", train=True, limit=None, data="mnist", input_dim=None, num_channels=None):
     """Batches of MNIST, images (B, 1, 28, 28) and labels (B,); downloaded to `dir` if needed, verified, shuffled if `train`.
 
-    limit: use only the first `limit` images. Raises ValueError for a batch_size or limit below 1, and
-    lab.training.data.DataError for damaged files.
+    limit: use only the first `limit` images. data: "mnist", "fashion", "cifar10", or a folder of pictures with one sub-folder a
+    class, which are cropped and resized to input_dim, (32, 32) if None, in num_channels, 3 if None. Raises ValueError for a
+    batch_size or limit below 1 and for another set, and lab.training.data.DataError for damaged files.
     """
-    return data.loader(data.mnist(transform, dir, train), batch_size, shuffle=train, limit=limit)
+    return loader(pictures.dataset(transform, data, dir, train, input_dim, num_channels), batch_size, shuffle=train, limit=limit)
 
 
 def make_dataloader_cifar10(transform, batch_size, dir="./data", train=True, limit=None):
     """Batches of CIFAR-10, images (B, 3, 32, 32) and labels (B,), in the same manner."""
-    return data.loader(data.cifar10(transform, dir, train), batch_size, shuffle=train, limit=limit)
+    return make_dataloader(transform, batch_size, dir, train, limit, data="cifar10")
 
 
 def check(section):
@@ -221,4 +223,4 @@ def _sample_classes(model, dmconfig):
 
 
 def _class_figure(images, dmconfig, title):
-    return display.grid_figure(images, 10, title, row_labels=range(dmconfig.num_classes), row_title="class")
+    return display.grid_figure(images, 10, title, row_labels=dmconfig.classes or range(dmconfig.num_classes), row_title="class")

@@ -5,6 +5,8 @@ import torch
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
+from lab.training.pictures import as_rgb, is_deep
+
 BOX, SIZE = 20, 28  # MNIST: the digit fits a box of 20x20 pixels, its centre of mass is the centre of 28x28
 PEN = 2.5  # pixels: a thinner line would fade as it shrinks
 CANVAS = 200  # pixels of the longer side of a drawing given as strokes
@@ -70,7 +72,7 @@ def picture(source, size):
     from diffusers.utils import load_image
 
     try:
-        image = load_image(source if isinstance(source, Image.Image) else str(source), convert_method=_rgb)  # turned as its EXIF says
+        image = load_image(source if isinstance(source, Image.Image) else str(source), convert_method=as_rgb)  # turned as its EXIF says
     except UnidentifiedImageError as error:
         raise ValueError(f"{source} is no picture: {error}") from error
     side = min(image.size)
@@ -79,24 +81,10 @@ def picture(source, size):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
 
 
-def _rgb(image):
-    """An image of any mode as RGB: 16 bits scaled so that the brightest is white, transparency put on white."""
-    if _deep(image):
-        grey = np.asarray(image, dtype=np.float32)
-        return Image.fromarray((grey * (255 / max(grey.max(), 1))).astype(np.uint8)).convert("RGB")
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-
-
-def _deep(image):
-    """Whether an image has 16 bits or more, which PIL would cut off at 255."""
-    return image.mode.startswith("I") or image.mode == "F"
-
-
 def _ink(picture):
     """How much is drawn at each pixel, (H, W) float32 from 0 to 1: the distance from the ground, the border's median."""
     image = ImageOps.exif_transpose(picture if isinstance(picture, Image.Image) else Image.open(picture))  # as a phone held it
-    if _deep(image):
+    if is_deep(image):
         grey = np.asarray(image, dtype=np.float32)
     else:
         coloured = np.asarray(image.convert("RGBA"), dtype=np.float32)

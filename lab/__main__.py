@@ -3,12 +3,14 @@
 import argparse
 import dataclasses
 import sys
+from pathlib import Path
 
 import torch
+from torchvision import transforms
 
 from config import DMConfig
 from lab import display, samplers, writing
-from lab.training import checkpoint, data, pretrained
+from lab.training import checkpoint, data, pictures, pretrained
 from lab.training.trainer import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
@@ -19,14 +21,18 @@ MODELS = {"single": pretrained.DIGITS, "pair": pretrained.PAIRS}  # the weights 
 def train(arguments):
     """Train in full, as the notebook's solver does."""
     settings = {name: value for name, value in vars(arguments).items() if name in SETTINGS and value is not None}
-    dmconfig = DMConfig(**settings)
-    solver(dmconfig, arguments.name, *_loaders(dmconfig.batch_size, arguments.images), resume=arguments.resume)
+    found = _set(arguments.data or "mnist", arguments.size, arguments.num_channels)
+    if arguments.num_classes not in (None, found["num_classes"]):
+        raise ValueError(f"--num-classes {arguments.num_classes}; {found['data']} has {found['num_classes']}")
+    dmconfig = DMConfig(**{**settings, **found})
+    loaders = _loaders(dmconfig, arguments.images)
+    solver(dmconfig, arguments.name, *loaders, resume=arguments.resume, model_class=_class(dmconfig.process))
 
 
 def sample(arguments):
     """Draw the digits asked for and write them as one picture, and as a film with --gif."""
-    model = load_model(arguments.checkpoint)
-    labels, omega = _labels(arguments, model.dmconfig.num_classes), _omega(arguments, model.dmconfig)
+    model = _model(arguments.checkpoint)
+    labels, omega = _labels(arguments, model.dmconfig), _omega(arguments, model.dmconfig)
     out = display.writable(arguments.out)
     generator = _generator(arguments.seed)
     columns = arguments.grid or min(ROW, len(labels))
@@ -35,10 +41,10 @@ def sample(arguments):
         steps = samplers.trajectory(model, part, omega, method=arguments.method, steps=arguments.steps, generator=generator)
         kept = [samplers.pixels(step.x).cpu() for step in steps]
         frames.append(kept if arguments.gif else kept[-1:])
-    pictures = [display.grid(torch.cat(batches), columns) for batches in zip(*frames)]
-    display.save_picture(pictures[-1], out)
+    drawn = [display.grid(torch.cat(batches), columns) for batches in zip(*frames)]
+    display.save_picture(drawn[-1], out)
     if arguments.gif:
-        display.save_film(pictures, out.with_suffix(".gif"))
+        display.save_film(drawn, out.with_suffix(".gif"))
 
 
 def write(arguments):
@@ -58,7 +64,7 @@ def evaluate(arguments):
     """Judge a model's digits for each guidance weight, method and number of steps; write a table, and a figure against the weight."""
     from lab import quality  # here, as scikit-learn takes a second
 
-    model, reporter = load_model(arguments.checkpoint), display.Reporter()
+    model, reporter = _model(arguments.checkpoint), display.Reporter()
     out = display.writable(arguments.out)
     grid = arguments.omega, arguments.method, arguments.steps, arguments.seeds
     rows = quality.sweep(model, *grid, arguments.samples, out.with_suffix(".csv"), reporter)
@@ -86,20 +92,22 @@ def benchmark(arguments):
 
 
 def judge(arguments):
-    """Train the classifier that judges digits, print its accuracy on the test set, and make it the one that ships."""
+    """Train the classifier that judges pictures of a set, MNIST's or your own, and print its accuracy on the test set."""
     from lab import quality
     from lab.quality import judge
 
-    reporter = display.Reporter()
-    batches, test = (data.loader(quality.real_mnist(part), size, shuffle=part) for part, size in ((True, 128), (False, 10_000)))
-    model = judge.train(batches, arguments.epochs, arguments.seed, best_device(), reporter)
-    images, labels = next(iter(test))
-    accuracy = (judge.read(model, images)[0] == labels).float().mean().item()
-    reporter.line(f"test accuracy {accuracy:.2%} of {len(labels):,} digits")
-    if accuracy < judge.ACCURACY:
+    config, reporter = DMConfig(**_set(arguments.data, arguments.size, arguments.num_channels)), display.Reporter()
+    real = lambda part: quality.real_mnist(part) if config.data == "mnist" else _dataset(config, transforms.ToTensor(), part)
+    batches, test = (data.loader(real(part), size, shuffle=part) for part, size in ((True, 128), (False, judge.BATCH)))
+    model = judge.train(batches, arguments.epochs, arguments.seed, best_device(), reporter, config.num_channels, config.num_classes)
+    right = sum((judge.read(model, images)[0] == labels).sum().item() for images, labels in test)
+    accuracy = right / len(test.dataset)
+    reporter.line(f"test accuracy {accuracy:.2%} of {len(test.dataset):,} pictures")
+    if config.data == "mnist" and accuracy < judge.ACCURACY:
         raise ValueError(f"a judge reads at least {judge.ACCURACY:.1%} right: this one is not kept; train for more epochs")
     record = {"epochs": arguments.epochs, "seed": arguments.seed, "test_accuracy": accuracy}
-    pretrained.save(pretrained.JUDGE, model.state_dict(), record=record)
+    named = {"classes": config.classes} if config.classes else {}
+    pretrained.save(judge.path_of(config), model.state_dict(), record=record, **named)
 
 
 def average(arguments):
@@ -125,11 +133,38 @@ def ship(arguments):
     pretrained.save(list(MODELS.values())[drawn - 1], state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
 
 
-def _loaders(batch_size, images):
-    return [make_dataloader(data.NORMALISED, batch_size, train=part, limit=images) for part in (True, False)]
+def _set(name, size, num_channels):
+    """What DMConfig has to know of a set; size: of a folder's pictures, which are square."""
+    return pictures.settings(name, (size, size) if size else None, num_channels)
 
 
-def _labels(arguments, num_classes):
+def _dataset(dmconfig, transform, train):
+    return pictures.dataset(transform, dmconfig.data, train=train, input_dim=dmconfig.input_dim, num_channels=dmconfig.num_channels)
+
+
+def _loaders(dmconfig, images):
+    return [
+        data.loader(_dataset(dmconfig, data.NORMALISED, part), dmconfig.batch_size, shuffle=part, limit=images) for part in (True, False)
+    ]
+
+
+def _class(process):
+    """The class that is trained, of a DMConfig.process."""
+    if process == "ddpm":
+        return None
+    from explorations.FM import ConditionalFM
+
+    return ConditionalFM
+
+
+def _model(path):
+    """load_model, of whichever process the checkpoint is."""
+    if path is None or Path(path).suffix == ".safetensors":
+        return load_model(path)
+    return load_model(path, model_class=_class(DMConfig.from_dict(checkpoint.load(path)["dmconfig"]).process))
+
+
+def _labels(arguments, dmconfig):
     """The labels to draw, (N,): a string of digits, or --label; --grid or --n-samples is the number of each.
 
     If none is given: with --grid all classes, with --n-samples class 0 as a placeholder, which unconditional sampling ignores.
@@ -144,16 +179,15 @@ def _labels(arguments, num_classes):
         raise ValueError(f"--n-samples {count} goes with --label or alone; beside {'digits' if digits else '--grid'} the count is unclear")
     if not (digits or label is not None or grid or count):
         raise ValueError("no digits to draw; name them, as in: python -m lab sample 2026, or ask for --grid 10 or --n-samples 16")
-    if digits and num_classes > 10:
-        raise ValueError(f"the model draws the numbers 0 to {num_classes - 1}; --label names one, and `write` takes a string of digits")
+    if digits and (dmconfig.num_classes > 10 or dmconfig.classes):
+        what = f"{'' if dmconfig.classes else 'the numbers '}{dmconfig.named()}"
+        raise ValueError(f"the model draws {what}; --label names one, and a string of digits is for a model of digits")
     if digits:
-        labels = writing.digits(digits)
+        labels = [dmconfig.label(digit) for digit in writing.digits(digits)]
     elif label is not None:
-        labels = [label]
+        labels = [dmconfig.label(label)]
     else:
-        labels = list(range(num_classes)) if grid else [0]
-    for missing in set(labels) - set(range(num_classes)):
-        raise ValueError(f"the model has no class {missing}; it draws 0 to {num_classes - 1}")
+        labels = list(range(dmconfig.num_classes)) if grid else [0]
     return torch.tensor(labels).repeat_interleave(grid or count or 1)
 
 
@@ -172,7 +206,8 @@ def _omega(arguments, dmconfig):
     return -1.0
 
 
-SETTINGS = {field.name: field for field in dataclasses.fields(DMConfig) if field.type in (int, float, str)}
+SETTINGS = {field.name: field for field in dataclasses.fields(DMConfig) if field.type in (int, float, str) and field.name != "data"}
+SET = "mnist, fashion, cifar10, or a folder of pictures with one sub-folder a class (default: mnist)"
 
 
 def parser():
@@ -183,13 +218,15 @@ def parser():
     command.add_argument("name", help="name of the experiment")
     command.add_argument("--resume", action="store_true", help="go on with an experiment that was interrupted")
     command.add_argument("--images", type=int, help="use only the first IMAGES images (default: all)")
+    command.add_argument("--data", help=SET)
+    command.add_argument("--size", type=int, help="of a folder's pictures, in pixels (default: 32)")
     for name, field in SETTINGS.items():
         command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=field.type, help=f"default: {field.default}")
     command.set_defaults(run=train)
 
     command = commands.add_parser("sample", help="draw digits", description=sample.__doc__)
     command.add_argument("digits", nargs="?", help="drawn in this order, as 0123456789")
-    command.add_argument("--label", type=int, help="one class")
+    command.add_argument("--label", help="one class, by its number or name")
     command.add_argument("--n-samples", type=int, metavar="N", help="N of --label, or without --label N unconditional ones")
     command.add_argument("--grid", type=int, metavar="N", help="N of each class, a row a class")
     command.add_argument("--gif", action="store_true", help="write a film of the denoising beside the picture")
@@ -219,6 +256,9 @@ def parser():
     command.set_defaults(run=benchmark)
 
     command = commands.add_parser("judge", help="train the classifier that judges digits", description=judge.__doc__)
+    command.add_argument("--data", default="mnist", help=SET)
+    command.add_argument("--size", type=int, help="of a folder's pictures, in pixels (default: 32)")
+    command.add_argument("--num-channels", type=int, help="of a folder's pictures (default: 3)")
     command.add_argument("--epochs", type=int, default=6)
     command.add_argument("--seed", type=int, default=0)
     command.set_defaults(run=judge)

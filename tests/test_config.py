@@ -45,7 +45,7 @@ BAD = [  # one value for each rule
     ("batch_size", 10**7), ("epochs", 10**49), ("learning_rate", 1e300), ("learning_rate", 0), ("learning_rate", 10**400),
     ("multi_lr_milestones", 20), ("multi_lr_milestones", [0]), ("multi_lr_milestones", [20, 10]), ("multi_lr_milestones", [10**7]),
     ("multi_lr_gamma", 1.1), ("lr_cycle", 0.5), ("lr_cycle", 1e4), ("ema_decay", 1), ("precision", "half"), ("precision", ["auto"]),
-    ("seed", 2**63), ("schedule", "Cosine"), ("process", "fm"),
+    ("seed", 2**63), ("schedule", "Cosine"), ("process", "fm"), ("data", ""), ("data", 3), ("classes", ["a"]), ("classes", ["a"] * 10), ("classes", "0123456789"),
 ]  # fmt: skip
 
 
@@ -136,11 +136,13 @@ def test_dict_and_back_through_json():
     assert config.multi_lr_milestones == [3, 5] and config.input_dim == (32, 64)  # the dict is a copy
 
 
-@pytest.mark.parametrize("name, value, before", [("schedule", "cosine", "linear"), ("process", "flow", "ddpm")])
+@pytest.mark.parametrize(
+    "name, value, before", [("schedule", "cosine", "linear"), ("process", "flow", "ddpm"), ("data", "fashion", "mnist")]
+)
 def test_a_dict_of_before_there_was_a_choice_has_what_there_was(name, value, before):
     """As a checkpoint of an earlier edition holds one: younger fields come last, and their default is what that edition did."""
     settings = DMConfig(**{name: value}).to_dict()
-    assert name in list(settings)[-2:] and getattr(DMConfig.from_dict(settings), name) == value
+    assert name in list(settings)[-4:] and getattr(DMConfig.from_dict(settings), name) == value
     del settings[name]
     assert getattr(DMConfig.from_dict(settings), name) == getattr(DMConfig(), name) == before
 

@@ -34,7 +34,7 @@ def grade_all(folder, report, jobs=None, grade=None):
     """Grade each sub-folder and zip of `folder`; write the records, scores.csv, a page a submission and index.html to `report`.
 
     A record is used again where neither the submission nor the grader has changed. jobs: how many are graded at once, by default
-    one more than there are cores. grade: see course.grading.guard.graded. Returns the names of what could not be graded. Raises ClassError, before
+    default_jobs(). grade: see course.grading.guard.graded. Returns the names of what could not be graded. Raises ClassError, before
     any work where it can.
     """
     folder, report = Path(folder).absolute(), Path(report).absolute()

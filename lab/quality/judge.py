@@ -1,13 +1,15 @@
-"""The judge: a small classifier of MNIST digits, which reads what a model draws."""
+"""The judge: a small classifier of the pictures of a set, which reads what a model draws; that of MNIST's digits ships."""
 
 import math
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from config import DMConfig
 from lab.speed.precision import autocast, choose
-from lab.training import pretrained
+from lab.training import pictures, pretrained
 from lab.training.trainer import averaging, seeded
 
 BATCH = 1000  # digits read at once
@@ -15,29 +17,29 @@ ACCURACY = 0.995  # on the test set; a judge below this is not kept
 
 
 class Judge(nn.Module):
-    """Digits (B, 1, 28, 28) in [0, 1] -> the logits of ten classes (B, 10). `features` gives the layer before, (B, 128)."""
+    """Pictures (B, C, H, W) in [0, 1] -> the logits of the classes (B, num_classes). `features` gives the layer before, (B, 128)."""
 
-    def __init__(self):
+    def __init__(self, num_channels=1, num_classes=10):
         super().__init__()
 
         def block(inside, outside):
             return nn.Sequential(nn.Conv2d(inside, outside, 3, 1, 1, bias=False), nn.BatchNorm2d(outside), nn.ReLU())
 
         self.features = nn.Sequential(
-            block(1, 32), block(32, 32), nn.MaxPool2d(2),     # (B, 32, 14, 14)
-            block(32, 64), block(64, 64), nn.MaxPool2d(2),    # (B, 64, 7, 7)
+            block(num_channels, 32), block(32, 32), nn.MaxPool2d(2),     # (B, 32, 14, 14)
+            block(32, 64), block(64, 64), nn.MaxPool2d(2),    # (B, 64, 7, 7), of 28 x 28
             block(64, 128), block(128, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         )  # fmt: skip
-        self.classify = nn.Linear(128, 10)
+        self.classify = nn.Linear(128, num_classes)
 
     def forward(self, images):
         return self.classify(self.features(images))
 
 
-def train(batches, epochs, seed, device, reporter):
+def train(batches, epochs, seed, device, reporter, num_channels=1, num_classes=10):
     """A Judge trained on `batches` of (images in [0, 1], labels), each image shifted, turned and scaled a little; with averaged weights."""
     with seeded(device, seed, "judge"):
-        model = Judge().to(device, memory_format=torch.channels_last)
+        model = Judge(num_channels, num_classes).to(device, memory_format=torch.channels_last)
         average = averaging(model, 0.998)
         optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, epochs=epochs, steps_per_epoch=len(batches))
@@ -69,16 +71,37 @@ def moved(images):
     return F.grid_sample(images, F.affine_grid(theta, images.shape, align_corners=False), align_corners=False)
 
 
-def load(device="cpu"):
-    """The Judge that ships with the project, in eval mode."""
-    model = Judge().to(device, memory_format=torch.channels_last)
-    model.load_state_dict(pretrained.load(pretrained.JUDGE, device)["model_state_dict"])
+def path_of(dmconfig):
+    """Where the judge of a model's pictures is kept: the one that ships for MNIST, else one in ./save/judges, by set and shape."""
+    if dmconfig.data == "mnist":
+        return pretrained.JUDGE
+    shape = "x".join(map(str, (dmconfig.num_channels, *dmconfig.input_dim)))
+    return Path("save") / "judges" / f"{Path(dmconfig.data).name}-{shape}.safetensors"
+
+
+def load(device="cpu", dmconfig=None):
+    """The Judge of a model's pictures, in eval mode; without dmconfig, the one of MNIST's digits.
+
+    Raises ValueError where nobody has trained it, or for other classes.
+    """
+    dmconfig = dmconfig or DMConfig()
+    path = path_of(dmconfig)
+    if not path.exists():
+        shape = "" if dmconfig.data in pictures.SHAPES else f" --size {dmconfig.input_dim[0]} --num-channels {dmconfig.num_channels}"
+        raise ValueError(
+            f"nothing reads pictures of {dmconfig.data}: {path} is not there. Train it: python -m lab judge --data {dmconfig.data}{shape}"
+        )
+    state = pretrained.load(path, device)
+    if state.get("classes", []) != dmconfig.classes:
+        raise ValueError(f"{path} reads the classes {state.get('classes')}, the model draws {dmconfig.classes}; train the judge anew")
+    model = Judge(dmconfig.num_channels, dmconfig.num_classes).to(device, memory_format=torch.channels_last)
+    model.load_state_dict(state["model_state_dict"])
     return model.eval()
 
 
 @torch.no_grad()
 def read(model, images):
-    """What a Judge sees in images (N, 1, 28, 28) in [0, 1]: the digits that it reads (N,) and its features (N, 128), on the CPU."""
+    """What a Judge sees in images (N, C, H, W) in [0, 1]: the classes that it reads (N,) and its features (N, 128), on the CPU."""
     device = next(model.parameters()).device
     features = torch.cat([model.features(part.to(device)) for part in images.split(BATCH)])
     return model.classify(features).argmax(1).cpu(), features.cpu()

@@ -13,17 +13,20 @@ from torch import nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision import transforms
 
+from config import DMConfig
 from lab import samplers
 from lab.quality import judge
 from lab.samplers import ANCESTRAL
-from lab.training import checkpoint, data
+from lab.training import checkpoint, data, pictures
 
 NEIGHBOURS = 3  # of the manifolds of precision and recall, as in the paper
 LEAST, MOST = 100, 50_000  # images: a Fréchet distance of fewer says nothing; for more there is no floor
 
 
-def evaluate(images, labels):
-    """How good images (N, 1, 28, 28) in [0, 1] of the digits `labels` (N,) are, beside MNIST's 10,000 test digits.
+def evaluate(images, labels, dmconfig=None):
+    """How good images (N, C, H, W) in [0, 1] of the classes `labels` (N,) are, beside the test pictures of their set.
+
+    dmconfig: of the model that drew them, which names the set; without one, MNIST and its 10,000 test digits.
 
     A dict of
       samples        N
@@ -39,25 +42,26 @@ def evaluate(images, labels):
     With labels in the test set's proportions (`proportional_labels`) the distance is not due to the mix of classes. Raises ValueError for
     other shapes and values, and lab.training.data.DataError where the real MNIST is not there.
     """
-    _check(images, labels)
+    _check(images, labels, dmconfig or DMConfig())
+    reference = Reference.of(dmconfig)
     labels = labels.cpu().long()
-    real, real_labels = _test_digits()
-    seen, features = judge.read(_judge(), images.float())
+    real, real_labels = reference.test
+    seen, features = judge.read(reference.judge, images.float())
     precision, recall = _manifolds(features, real)
     return {
         "samples": len(images),
         "accuracy": (seen == labels).float().mean().item(),
         "frechet": _frechet(features, real),
-        "frechet_floor": _floor(len(images)),
+        "frechet_floor": reference.floor(len(images)),
         "precision": precision,
         "recall": recall,
         "spread": _spread(features, labels) / _spread(real, real_labels),
     }
 
 
-def proportional_labels(count):
-    """`count` labels in the proportions of MNIST's test set, each class within 1 of its exact share; in one fixed random order."""
-    labels = _targets(real_mnist(train=False)).sort().values
+def proportional_labels(count, dmconfig=None):
+    """`count` labels in the proportions of the test set, each class within 1 of its exact share; in one fixed random order."""
+    labels = Reference.of(dmconfig).test[1].sort().values
     labels = labels[torch.arange(count) * len(labels) // count]
     return labels[_shuffled(count)]
 
@@ -71,19 +75,18 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     config = model.dmconfig
     if not LEAST <= count <= MOST or seeds < 1:
         raise ValueError(f"{count} digits under {seeds} seeds; allowed are {LEAST} to {MOST:,} under one seed or more")
-    if (config.num_channels, *config.input_dim, config.num_classes) != (1, 28, 28, 10):
-        drawn = f"{config.num_classes} classes of {config.num_channels} x {config.input_dim}"
-        raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
     ways = [(method, number) for method in methods for number in ([config.T] if method == ANCESTRAL else steps)]
     for omega, (method, number) in itertools.product(omegas, ways):
         checked = "ddpm" if method == ANCESTRAL else method  # the same algorithm
-        samplers.trajectory(model, torch.arange(10), omega, method=checked, steps=number)  # checks its arguments; nothing is drawn yet
-    _test_digits()  # raises if the judge or MNIST is missing
+        samplers.trajectory(
+            model, torch.arange(config.num_classes), omega, method=checked, steps=number
+        )  # checks its arguments; nothing is drawn yet
+    Reference.of(config).check_model(config)  # raises if the judge or the set is missing
     rows = []
     for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
         images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
         how = {"method": method, "steps": number, "omega": omega, "seed": seed}
-        rows.append({**how, **evaluate(images, labels), "seconds": seconds})
+        rows.append({**how, **evaluate(images, labels, config), "seconds": seconds})
         checkpoint.write_rows(path, rows)
         reporter.line(line(rows[-1]))
     return rows
@@ -108,7 +111,7 @@ def real_mnist(train):
 
 def _draw(model, omega, method, steps, seed, count, reporter):
     """`count` digits in the proportions of the test set, on the CPU: images, labels, and the seconds that they took."""
-    labels, started = proportional_labels(count), time.perf_counter()
+    labels, started = proportional_labels(count, model.dmconfig), time.perf_counter()
     generator, images = torch.Generator().manual_seed(seed), []
     with reporter.bar(count, " digits", f"ω = {omega:g}, {method}, {steps} steps") as bar:
         for part in labels.split(samplers.BATCH):
@@ -121,30 +124,58 @@ def _draw(model, omega, method, steps, seed, count, reporter):
     return torch.cat(images), labels, time.perf_counter() - started
 
 
-@functools.cache
-def _judge():
-    return judge.load()
+class Reference:
+    """What drawn pictures are compared with: the judge of a set, and what it sees in the set's own pictures.
+
+    test: the test pictures' features (N, 128) and labels (N,). Raises ValueError where there is no judge, and
+    lab.training.data.DataError where the set is missing.
+    """
+
+    @staticmethod
+    def of(dmconfig=None):
+        """The Reference of a model's pictures, made once; without dmconfig, MNIST's."""
+        c = dmconfig or DMConfig()
+        return _reference(c.data, c.num_channels, c.input_dim, c.num_classes, tuple(c.classes))
+
+    def __init__(self, dmconfig):
+        self.dmconfig, self.judge, self.floors = dmconfig, judge.load(dmconfig=dmconfig), {}
+        dataset = self.real(train=False)
+        self.test = self._features(dataset, torch.arange(len(dataset))), _targets(dataset)
+
+    def real(self, train):
+        c = self.dmconfig
+        return (
+            real_mnist(train)
+            if c.data == "mnist"
+            else pictures.dataset(transforms.ToTensor(), c.data, train=train, input_dim=c.input_dim, num_channels=c.num_channels)
+        )
+
+    def floor(self, count):
+        """The distance of `count` training pictures, the first of each class, in the test set's proportions."""
+        if count not in self.floors:
+            dataset = self.real(train=True)
+            labels, wanted = _targets(dataset), proportional_labels(count, self.dmconfig).bincount(minlength=self.dmconfig.num_classes)
+            rows = torch.cat([(labels == k).nonzero().flatten()[:number] for k, number in enumerate(wanted)])
+            self.floors[count] = _frechet(self._features(dataset, rows), self.test[0])
+        return self.floors[count]
+
+    def check_model(self, dmconfig):
+        """Raise ValueError for a model that draws something else."""
+        c = self.dmconfig
+        if (dmconfig.num_channels, dmconfig.input_dim, dmconfig.num_classes) != (c.num_channels, c.input_dim, c.num_classes):
+            drawn = f"{dmconfig.num_classes} classes of {dmconfig.num_channels} x {dmconfig.input_dim}"
+            raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
+
+    def _features(self, dataset, rows):
+        pixels = torch.as_tensor(dataset.data)[rows]
+        images = (pixels.unsqueeze(1) if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2)).float() / 255
+        return judge.read(self.judge, images)[1]
 
 
 @functools.cache
-def _test_digits():
-    """The 10,000 test digits as the judge sees them: features (N, 128) and labels (N,)."""
-    dataset = real_mnist(train=False)
-    return _features(dataset, torch.arange(len(dataset))), _targets(dataset)
-
-
-@functools.cache
-def _floor(count):
-    """The Fréchet distance of `count` training digits, the first of each class, in the test set's proportions."""
-    dataset = real_mnist(train=True)
-    labels, wanted = _targets(dataset), proportional_labels(count).bincount(minlength=10)
-    rows = torch.cat([(labels == digit).nonzero().flatten()[:number] for digit, number in enumerate(wanted)])
-    return _frechet(_features(dataset, rows), _test_digits()[0])
-
-
-def _features(dataset, rows):
-    images = torch.as_tensor(dataset.data)[rows].unsqueeze(1).float() / 255
-    return judge.read(_judge(), images)[1]
+def _reference(data, num_channels, input_dim, num_classes, classes):
+    shape = dict(num_channels=num_channels, input_dim=input_dim, num_classes=num_classes, classes=list(classes))
+    return Reference(DMConfig(data=data, **(shape if data != "mnist" else {})))
 
 
 def _targets(dataset):
@@ -185,18 +216,21 @@ def _spread(features, labels):
     return torch.stack([part.var(0).sum() for part in classes if len(part) > 1]).mean().item()
 
 
-def _check(images, labels):
+def _check(images, labels, dmconfig):
+    shape, num_classes = (dmconfig.num_channels, *dmconfig.input_dim), dmconfig.num_classes
     if not torch.is_tensor(images) or not images.is_floating_point():
         raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
-    if images.ndim != 4 or images.shape[1:] != (1, 28, 28):
-        raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (N, 1, 28, 28)")
+    if images.ndim != 4 or images.shape[1:] != shape:
+        raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (N, {', '.join(map(str, shape))})")
     if not LEAST <= len(images) <= MOST:
         raise ValueError(f"{len(images)} images; allowed are {LEAST} to {MOST:,}, and at least 5,000 for a number that is reported")
     if not (images.min() >= 0 and images.max() <= 1):
         raise ValueError(f"images go from {images.min():g} to {images.max():g}; allowed is 0 to 1, as `sample` gives them")
     whole = torch.is_tensor(labels) and not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if not whole or labels.shape != (len(images),) or labels.min() < 0 or labels.max() > 9:
-        raise ValueError(f"labels are {labels!r}; allowed is a tensor of {len(images)} whole numbers from 0 to 9, one an image")
+    if not whole or labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"labels are {labels!r}; allowed is a tensor of {len(images)} whole numbers from 0 to {num_classes - 1}, one an image"
+        )
 
 
 def figure(rows):
@@ -219,5 +253,5 @@ def figure(rows):
     axes[1].axhline(rows[0]["frechet_floor"], color="gray", ls=":", label="floor: real digits")
     axes[1].set_ylim(bottom=0)
     axes[1].legend()
-    drawn.suptitle(f"{rows[0]['samples']:,} digits a point, beside MNIST's 10,000 test digits")
+    drawn.suptitle(f"{rows[0]['samples']:,} pictures a point, beside the test set")
     return drawn

@@ -80,6 +80,20 @@ def cifar10(transform=None, dir="./data", train=True):
     return kind(root, train=train, transform=transform) if root else Digits(transform, train, size=32, mode="RGB")
 
 
+def fashion(transform=None, dir="./data", train=True):
+    """FashionMNIST (Xiao et al. 2017, arXiv:1708.07747), verified; the environment variable is $FASHION_DIR. Nothing stands in for it."""
+    kind = datasets.FashionMNIST
+    root = _whole("FASHION", kind, dir, "FashionMNIST/raw", dict(kind.resources), "md5", stand_in=False)
+    for name, _ in kind.resources:  # the packed files are what has a checksum
+        path = (root / "FashionMNIST/raw" / name).with_suffix("")
+        content = gzip.decompress(path.with_name(name).read_bytes())
+        if path.is_file() and path.read_bytes() != content:
+            raise DataError(f"{path} is not what {name} holds; delete it, and it is unpacked again")
+        if not path.is_file():
+            write_bytes(path, content)
+    return kind(root, train=train, transform=transform)
+
+
 class Loader:
     """Batches (images, labels) of a data set that is kept as one tensor, transformed once.
 
@@ -191,8 +205,8 @@ def _is_deterministic(transform):
     return all(type(step) in plain for step in steps)
 
 
-def _whole(name, kind, dir, inside, files, method):
-    """The folder that holds a data set, its files verified, and downloaded if needed; None if that fails."""
+def _whole(name, kind, dir, inside, files, method, stand_in=True):
+    """The folder that holds a data set, its files verified, and downloaded if needed; None if that fails and digits may stand in."""
     variable = f"{name}_DIR"
     named = os.environ.get(variable)
     root = Path(named or dir).expanduser().absolute()
@@ -205,13 +219,17 @@ def _whole(name, kind, dir, inside, files, method):
         raise DataError(f"{variable} = {root} lacks {inside}/{missing[0]}; point it at the folder that holds {inside}, or unset it")
     if missing and folder not in _stand_ins:
         why = _download(kind, root, inside, files)
+        if why and not stand_in:
+            raise DataError(
+                f"{name} is not in {folder} and could not be downloaded ({why}); put {', '.join(files)} there, or set {variable}"
+            )
         if why:
             _stand_ins.add(folder)
             warnings.warn(
                 f"{name} is not in {folder} and could not be downloaded ({why}). scikit-learn's 1,797 small digits stand in for it: "
                 f"the course runs, but its numbers do not compare. For the real set put its files, unpacked, there ({', '.join(files)}), "
                 f"or set {variable} to the folder that holds {inside}; to try the download again, start Python anew.",
-                stacklevel=4,
+                stacklevel=5,
             )
     if folder in _stand_ins and missing:
         return None

@@ -184,5 +184,6 @@ def test_bad_input_is_refused(images, labels, words):
 def test_without_the_real_mnist_there_is_no_judging(monkeypatch, tmp_path):
     monkeypatch.delenv("MNIST_DIR", raising=False)
     monkeypatch.chdir(tmp_path)
+    metrics._reference.cache_clear()
     with pytest.warns(UserWarning, match="stand in"), pytest.raises(data.DataError, match="real MNIST"):
         quality.proportional_labels(10)
