@@ -45,7 +45,7 @@ def evaluate(images, labels, dmconfig=None):
     _check(images, labels, dmconfig or DMConfig())
     reference = Reference.of(dmconfig)
     labels = labels.cpu().long()
-    real, real_labels = reference.test
+    real, real_labels = reference.test, reference.labels
     seen, features = judge.read(reference.judge, images.float())
     precision, recall = _manifolds(features, real)
     return {
@@ -61,7 +61,7 @@ def evaluate(images, labels, dmconfig=None):
 
 def proportional_labels(count, dmconfig=None):
     """`count` labels in the proportions of the test set, each class within 1 of its exact share; in one fixed random order."""
-    labels = Reference.of(dmconfig).test[1].sort().values
+    labels = Reference.of(dmconfig).labels.sort().values
     labels = labels[torch.arange(count) * len(labels) // count]
     return labels[_shuffled(count)]
 
@@ -81,7 +81,8 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
         samplers.trajectory(
             model, torch.arange(config.num_classes), omega, method=checked, steps=number
         )  # checks its arguments; nothing is drawn yet
-    Reference.of(config).check_model(config)  # raises if the judge or the set is missing
+    Reference.of(config).check_model(config)
+    _ = Reference.of(config).test  # raises if the judge or the set is missing
     rows = []
     for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
         images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
@@ -127,8 +128,7 @@ def _draw(model, omega, method, steps, seed, count, reporter):
 class Reference:
     """What drawn pictures are compared with: the judge of a set, and what it sees in the set's own pictures.
 
-    test: the test pictures' features (N, 128) and labels (N,). Raises ValueError where there is no judge, and
-    lab.training.data.DataError where the set is missing.
+    What it has is made when it is asked for: ValueError where there is no judge, lab.training.data.DataError where the set is missing.
     """
 
     @staticmethod
@@ -138,9 +138,21 @@ class Reference:
         return _reference(c.data, c.num_channels, c.input_dim, c.num_classes, tuple(c.classes))
 
     def __init__(self, dmconfig):
-        self.dmconfig, self.judge, self.floors = dmconfig, judge.load(dmconfig=dmconfig), {}
-        dataset = self.real(train=False)
-        self.test = self._features(dataset, torch.arange(len(dataset))), _targets(dataset)
+        self.dmconfig, self.floors = dmconfig, {}
+
+    @functools.cached_property
+    def judge(self):
+        return judge.load(dmconfig=self.dmconfig)
+
+    @functools.cached_property
+    def labels(self):
+        """Of the test pictures, (N,)."""
+        return _targets(self.real(train=False))
+
+    @functools.cached_property
+    def test(self):
+        """The features of the test pictures, (N, 128)."""
+        return self._features(self.real(train=False), torch.arange(len(self.labels)))
 
     def real(self, train):
         c = self.dmconfig
@@ -156,7 +168,7 @@ class Reference:
             dataset = self.real(train=True)
             labels, wanted = _targets(dataset), proportional_labels(count, self.dmconfig).bincount(minlength=self.dmconfig.num_classes)
             rows = torch.cat([(labels == k).nonzero().flatten()[:number] for k, number in enumerate(wanted)])
-            self.floors[count] = _frechet(self._features(dataset, rows), self.test[0])
+            self.floors[count] = _frechet(self._features(dataset, rows), self.test)
         return self.floors[count]
 
     def check_model(self, dmconfig):
