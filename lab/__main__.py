@@ -243,7 +243,7 @@ def parser():
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--samples", type=int, default=5000, help="digits for each row (default: 5000)")
     command.add_argument("--omega", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
-    command.add_argument("--method", choices=(*samplers.METHODS, samplers.ANCESTRAL), nargs="+", default=[samplers.METHOD])
+    command.add_argument("--method", choices=(*samplers.FLOW_METHODS, samplers.ANCESTRAL), nargs="+", default=[samplers.METHOD])
     command.add_argument("--steps", type=int, nargs="+", default=[samplers.STEPS])
     command.add_argument("--seeds", type=int, default=1, help="rows for each setting (default: 1)")
     command.add_argument("--out", default="quality.png", help="the figure; the table goes beside it, as .csv (default: quality.png)")
@@ -276,7 +276,7 @@ def parser():
 def _add_drawing(command):
     """The options of the commands that draw a picture."""
     command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
-    command.add_argument("--method", choices=samplers.METHODS, default=samplers.METHOD)
+    command.add_argument("--method", choices=samplers.FLOW_METHODS, default=samplers.METHOD)
     command.add_argument("--steps", type=int, default=samplers.STEPS)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
