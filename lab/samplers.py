@@ -4,5 +4,7 @@ from lab.diffusion.process import BLACK, WHITE
 from lab.diffusion.sampling import ANCESTRAL, BATCH, FLOW_METHODS, METHOD, METHODS, STEPS, pixels, sample, trajectory
 from lab.diffusion.walk import Step, final, timesteps
 
-__all__ = ["ANCESTRAL", "BATCH", "BLACK", "FLOW_METHODS", "METHOD", "METHODS", "STEPS", "WHITE", "Step", "final", "pixels", "sample", "timesteps",
-           "trajectory"]  # fmt: skip
+__all__ = [
+    "ANCESTRAL", "BATCH", "BLACK", "FLOW_METHODS", "METHOD", "METHODS", "STEPS", "WHITE", "Step", "final", "pixels", "sample", "timesteps",
+    "trajectory",
+]  # fmt: skip
