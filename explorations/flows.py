@@ -234,7 +234,7 @@ def calls_figure(rows, title):
     for axis, label in zip(axes, ("Fréchet distance / its floor", "read as another digit than asked for")):
         axis.set(xscale="log", yscale="log", xlabel="calls of the network a digit", ylabel=label)
         axis.grid(alpha=0.3, which="both")
-    axes[1].legend(fontsize=8)
+    axes[0].legend(fontsize=8, loc="upper right")
     figure.suptitle(title)
     return figure
 
