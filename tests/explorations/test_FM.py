@@ -121,6 +121,7 @@ WRONG = [  # (name, edits, the property that it costs, words)
     ("t as an index", [(NET, "self.network(x_t, t * self.dmconfig.T, c)")], "x_t", "t is told as an index"),
     ("one t for all", [("torch.rand(len(images), 1, 1, 1,", "torch.rand(1, 1, 1, 1,"), (NET, "self.network(x_t, t.expand(len(c), 1, 1, 1), c)")],
      "x_t", "one t is drawn for the whole batch"),
+    ("times of others", [(NET, "self.network(x_t, t.flip(0), c)")], "x_t", "in another order than the pictures"),
     ("uniform noise", [("torch.randn(images.shape", "torch.rand(images.shape")], "x_t", "the noise is uniform"),
     ("one noise for all", [("noise = torch.randn(images.shape, **draw)", "noise = torch.randn(1, *images.shape[1:], **draw).expand_as(images)")],
      "x_t", "share one noise"),
