@@ -175,7 +175,7 @@ class Sandbox:
         _kill(inside)
         process.kill()
         process.wait()
-        psutil.wait_procs(inside, timeout=5)
+        _until_dead(inside, 5)
         if self.wall != "namespaces":
             end(self.base)  # re-parented out of the tree
         if self.wall == "user":
@@ -229,6 +229,20 @@ def _kill(processes):
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
+
+
+def _until_dead(processes, seconds):
+    """Wait until these have ended, at most `seconds`; a zombie counts as ended, as its new parent may reap it late."""
+    until = time.monotonic() + seconds
+    while any(map(_runs, processes)) and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+def _runs(process):
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _memory(pid):
