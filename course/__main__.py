@@ -1,4 +1,4 @@
-"""The command line for staff: python -m course handout | grade | gradescope | nbgrader."""
+"""The command line for staff: python -m course handout | grade | mark | gradescope | nbgrader."""
 
 import argparse
 import os
@@ -61,6 +61,25 @@ def _grade_all(arguments):
         raise CommandError(f"{len(failed)} could not be graded: {', '.join(failed[:5])}; the report says why")
 
 
+def mark(arguments):
+    """Make the page on which people mark a class, take the files that it saves, and put the points into the report."""
+    from course.grading.classroom import ClassError
+    from course.marking import marking, page
+    from course.marking.marks import MarksError
+
+    try:
+        differences, strange = marking.mark(arguments.report, arguments.take)
+    except (ClassError, MarksError) as error:
+        raise CommandError(str(error)) from error
+    print(f"open {Path(arguments.report) / page.NAME} to mark; the report is {Path(arguments.report) / 'index.html'}")
+    for name in strange:
+        print(f"{name} has marks and is not in this class any more; they are kept")
+    if differences:
+        raise CommandError(
+            "markers differ; both are kept, the points are open, and the page asks which holds:\n  " + "\n  ".join(differences)
+        )
+
+
 def _writable(out):
     """`out` as a Path to which a file can be written, before any work; None stays None."""
     if out is None:
@@ -100,6 +119,11 @@ def parser():
     command.add_argument("--all", metavar="FOLDER", help="grade a class: each sub-folder and zip of FOLDER is a submission")
     command.add_argument("--jobs", type=int, help="with --all, how many are graded at once (default: one more than there are cores)")
     command.set_defaults(run=grade)
+
+    command = commands.add_parser("mark", help="make the page on which people mark a class", description=mark.__doc__)
+    command.add_argument("report", metavar="REPORT", help="the report of grade --all")
+    command.add_argument("--take", nargs="+", default=[], metavar="FILE", help="files that the page has saved")
+    command.set_defaults(run=mark)
 
     command = commands.add_parser("gradescope", help="make the upload for Gradescope", description=gradescope.__doc__)
     command.add_argument("out", metavar="OUT.zip", help="the file")

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from course.grading import guard
 from course.handout.handout import ROOT
+from course.marking import marks as marks_file
 from course.report import pages
 from course.report.record import from_json, to_json
 from course.report.safe import cell, file_name, plain
@@ -22,6 +23,7 @@ from lab.training.checkpoint import write_rows, write_text
 
 GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, besides the submission
 RECORDS = "records"  # a folder of the report; where it exists, the folder is the report of a class
+CLASS = "class.json"  # a file of the report: its title, the submissions in their order, and what could not be graded
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
 LARGE = 256 << 20  # bytes; of a larger file only the size and modification time are hashed
 
@@ -43,6 +45,7 @@ def grade_all(folder, report, jobs=None, grade=None):
     names = _submissions(folder, report)
     _prepare(report)
     with _alone(report):
+        marks_file.read(report)  # a damaged one is an error before any work
         grader = _digest(*(ROOT / name for name in GRADER))
         digests = {name: f"{_digest(path)} by {grader}" for name, path in names.items()}
         records = {name: record for name in names if (record := _kept(report, name, digests[name]))}
@@ -56,8 +59,52 @@ def grade_all(folder, report, jobs=None, grade=None):
                 else:
                     failed[name] = why
                 bar.update()
-        _write(report, folder.name, [records[name] for name in names if name in records], failed)
+        about = {"title": folder.name, "submissions": [name for name in names if name in records], "failed": failed}
+        write_text(report / CLASS, json.dumps(about, indent=1))
+        remake(report)
     return list(failed)
+
+
+def remake(report):
+    """Write the students' pages, scores.csv and index.html from the records and marks that are there."""
+    about, marks = _about(report), marks_file.read(report)
+    records, given = [], {}
+    for record in recorded(report):
+        given[record.submission] = marks_file.given(record, marks)
+        page, said = report / pages.FOLDER / f"{file_name(record.submission)}.html", pages.student_page(record, given[record.submission])
+        if not page.exists() or page.read_text("utf-8") != said:
+            write_text(page, said)
+        records.append(_light(record))
+    _write(report, about["title"], records, about["failed"], given)
+
+
+def recorded(report):
+    """The records of a class, whole, one after the other."""
+    for name in _about(report)["submissions"]:
+        yield from_json(json.dumps(_read(report, name)["record"]))
+
+
+def title(report):
+    return _about(report)["title"]
+
+
+def _about(report):
+    """What CLASS holds; for the report of an earlier edition, which has none, what its records say."""
+    if (report / CLASS).exists():
+        return json.loads((report / CLASS).read_text("utf-8"))
+    names = [json.loads(path.read_text("utf-8"))["record"]["submission"] for path in sorted((report / RECORDS).glob("*.json"))]
+    return {"title": report.name, "submissions": names, "failed": {}}
+
+
+@contextlib.contextmanager
+def opened(report):
+    """Lock the report of a class, to change it. Raises ClassError where there is none, or where another command works on it."""
+    if not (report / RECORDS).is_dir():
+        raise ClassError(f"{report} is no report of a class; make one first: python -m course grade --all FOLDER --out REPORT")
+    with _alone(report):
+        if not _about(report)["submissions"]:
+            raise ClassError(f"{report} holds no records; grade the class first: python -m course grade --all FOLDER --out REPORT")
+        yield
 
 
 def _submissions(folder, report):
@@ -136,7 +183,7 @@ def _files(top):
 
 
 def _keep(report, name, digest, record):
-    """Write the page, then the record, so that a record always has a page; return what the class's page needs of it."""
+    """Write the page, then the record, so that a record always has a page; return what is needed of it until all are graded."""
     write_text(report / pages.FOLDER / f"{file_name(name)}.html", pages.student_page(record))
     kept = {"of": digest, "record": json.loads(to_json(record))}
     write_text(report / RECORDS / f"{file_name(name)}.json", json.dumps(kept, indent=1))
@@ -146,10 +193,14 @@ def _keep(report, name, digest, record):
 def _kept(report, name, digest):
     """The cached record, if submission and grader are unchanged, else None."""
     try:
-        kept = json.loads((report / RECORDS / f"{file_name(name)}.json").read_text("utf-8"))
+        kept = _read(report, name)
         return _light(from_json(json.dumps(kept["record"]))) if kept["of"] == digest else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _read(report, name):
+    return json.loads((report / RECORDS / f"{file_name(name)}.json").read_text("utf-8"))
 
 
 def _light(record):
@@ -162,19 +213,22 @@ def default_jobs():
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
-def _write(report, title, records, failed):
-    rows = [_row(record) for record in records]
+def _write(report, title, records, failed, given):
+    rows = [_row(record, given[record.submission]) for record in records]
     empty = dict.fromkeys(rows[0] if rows else ())
     rows += [{**empty, "submission": cell(name), "notes": cell(f"not graded: {why}")} for name, why in failed.items()]
     write_rows(report / "scores.csv", rows)
-    write_text(report / "index.html", pages.class_page(title, records, failed.items()))
+    write_text(report / "index.html", pages.class_page(title, records, failed.items(), given))
 
 
-def _row(record):
-    """A line of scores.csv; the points that a person gives are left empty."""
-    own = {section.key: "" if section.points is None else points(section.points) for section in record.sections}
-    counts = {"automatic": record.points, "automatic_out_of": record.out_of - record.open, "by_hand_out_of": record.open}
-    total = {name: points(count) for name, count in counts.items()}
+def _row(record, given):
+    """A line of scores.csv; the points that a person still has to give are left empty, and so is the total until then."""
+    by_hand = {section.key: given[section.key].points if section.key in given else None for section in record.open_sections}
+    own = {section.key: by_hand.get(section.key, section.points) for section in record.sections}
+    marked = sum(points for points in by_hand.values() if points is not None)
+    counts = {"automatic": record.points, "automatic_out_of": record.out_of - record.open, "by_hand": marked, "by_hand_out_of": record.open,
+              "total": None if None in by_hand.values() else record.points + marked}  # fmt: skip
+    total = {name: "" if count is None else points(count) for name, count in (own | counts).items()}
     misconceptions = "; ".join(what for what, _ in pages.misconceptions([record]))
     texts = {"misconceptions": cell(misconceptions), "notes": cell(" ".join(record.notes))}
-    return {"submission": cell(record.submission), **own, **total, **texts}
+    return {"submission": cell(record.submission), **total, **texts}

@@ -20,3 +20,17 @@ TITLES = {
     "flow_guidance": "3.1 Guidance of a flow",
     "flow_comparison": "3.2 Beside the DDPM",
 }
+# What the rubric of the marking page starts with, in the order of the points above; those who mark change and add to it.
+ITEMS = {
+    "training": ("The test loss falls", "The digits of the best picture can be read"),
+    "guidance": ("Samples under the seven weights are shown", "The answer says how quality and diversity change, and why this weight"),
+    "customise": ("Trained with other settings, and compared", "The answer says what they changed, and why the losses cannot be compared"),
+    "flow_guidance": ("Samples under several weights are shown", "The answer says what the weight changes"),
+    "flow_comparison": ("Flow and DDPM stand side by side", "The answer compares them"),
+}
+
+
+def items(key, out_of):
+    """((text, points), ...) that a section's rubric starts with."""
+    words = ITEMS.get(key, ("All of it is right",))
+    return tuple(zip(words, PARTS.get(key, [out_of / len(words)] * len(words)), strict=True))

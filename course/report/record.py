@@ -59,7 +59,12 @@ class Record:
     @property
     def open(self):
         """The points that a person gives."""
-        return sum(section.out_of for section in self.sections if section.points is None)
+        return sum(section.out_of for section in self.open_sections)
+
+    @property
+    def open_sections(self):
+        """The sections that a person marks."""
+        return tuple(section for section in self.sections if section.points is None)
 
 
 def to_json(record):

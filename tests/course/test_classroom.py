@@ -76,9 +76,9 @@ def test_a_class(school):
     assert (carol["scheduler"], carol["forward"], carol["guidance"], carol["automatic"]) == ("2", "3.5", "", "17.5")
     assert (carol["automatic_out_of"], carol["by_hand_out_of"], carol["misconceptions"]) == ("22", "18", f"{SHIFTED}; {SWAPPED}")
     index = (report / "index.html").read_text()
-    assert "7 submissions" in index and "&lt;b&gt;eve" in index and index.count("data:image/png") == 2
+    assert "7 submissions" in index and "&lt;b&gt;eve" in index and index.count("data:image/png") == 4
     for what, count in ((SHIFTED, "3</td>.*43 %"), (SWAPPED, "1</td>.*14 %")):
-        assert re.search(rf'{what}</td><td class="number">{count}', index)
+        assert re.search(rf'{what}</th><td class="number">{count}', index)
     links = re.findall(r'href="([^"]+)"', index)
     assert len(links) == 7 and all((report / link).is_file() for link in links)
 
