@@ -1,0 +1,270 @@
+"""The pages in headless Chromium: people mark by keyboard, a second marker goes on, nothing hostile runs, and axe-core finds nothing."""
+
+import csv
+import dataclasses
+import json
+import random
+import re
+
+import pytest
+from a_class import a_submission, thirty, version, write
+from browser import axe_source, chromium, violations
+from records import EVIL
+
+from course.__main__ import main
+from course.marking import marking, page
+from course.marking import marks as marks_file
+from course.report import pages
+from course.report.safe import file_name
+
+pytestmark = pytest.mark.slow
+VIEWS = {  # width, height, pixels a CSS pixel: a window, the same at 200 %, a telephone
+    "window": (1280, 900, 1),
+    "200 %": (640, 450, 2),
+    "telephone": (320, 640, 2),
+}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def class_of_thirty(tmp_path_factory):
+    report = tmp_path_factory.mktemp("thirty") / "report"
+    write(report, thirty(), failed={"eve": "RuntimeError: no"})
+    marking.mark(report)
+    return report
+
+
+@pytest.fixture
+def opened(browser):
+    """opened(file, **settings): a page in a new profile. Errors of its script fail the test, and so does whatever it tries to load."""
+    contexts, wrong = [], []
+
+    def open_page(path, context=None, **settings):
+        context = context or browser.new_context(accept_downloads=True, **settings)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: wrong.append(f"error: {error}"))
+        tab.on("dialog", lambda dialog: (wrong.append(dialog.message) if dialog.type != "beforeunload" else None, dialog.accept()))
+        tab.on(
+            "request", lambda request: wrong.append(request.url[:200]) if not request.url.startswith(("file:", "data:", "blob:")) else None
+        )
+        tab.goto(path.as_uri())
+        return tab
+
+    yield open_page
+    for context in set(contexts):
+        context.close()
+    assert wrong == []
+
+
+def press(tab, *keys):
+    for key in keys:
+        tab.keyboard.press(key)
+
+
+def saved(tab, folder):
+    """The file that the key s downloads."""
+    with tab.expect_download() as download:
+        press(tab, "s")
+    download.value.save_as(folder / download.value.suggested_filename)
+    return folder / download.value.suggested_filename
+
+
+def total(tab):
+    return tab.evaluate("document.querySelector('article.current legend').textContent")
+
+
+def test_thirty_are_marked_by_keyboard_and_a_second_marker_goes_on(opened, class_of_thirty, tmp_path):
+    """The first marks 2.5 and half of 2.6 and changes an item later; the second loads the file and does the rest."""
+    tab = opened(class_of_thirty / "mark.html")
+    assert "Kowalska" not in tab.content() and tab.locator("section:visible article").count() < 30, "2.4 comes first"
+    tab.get_by_label("Your initials").fill("AB")
+    press(tab, "Escape", "]")
+    for number in range(30):
+        press(tab, "u", "1", *(["2"] if number % 3 == 0 else []))
+        if number == 4:
+            press(tab, "c")
+            tab.keyboard.type("Say why: j, k and s are letters here. <b>")
+            press(tab, "Escape")
+    press(tab, "u")
+    assert "All answers to this question are marked" in tab.locator("#status").inner_text()
+    assert tab.locator("[data-question=guidance]").inner_text() == "2.5 Guidance weight 30 of 30"
+    press(tab, "j", "k", "k")
+    before = total(tab)
+    press(tab, "r")  # the first item of the rubric: its points
+    tab.keyboard.press("Control+a")
+    tab.keyboard.type("2.5")
+    press(tab, "Escape")
+    assert before in ("Marks: 3 / 4 by AB", "Marks: 4 / 4 by AB") and total(tab) == before.replace("3", "2.5").replace("4 / ", "3.5 / ")
+    press(tab, "]")
+    for _ in range(15):
+        press(tab, "u", "2")
+    first = saved(tab, tmp_path)
+    assert first.name == "marks-AB.json" and "Saved as marks-AB.json" in tab.locator("#status").inner_text()
+
+    other = opened(class_of_thirty / "mark.html")  # another person's browser
+    other.get_by_label("Your initials").fill("CD")
+    other.locator("#load").set_input_files(first)
+    other.wait_for_function("document.querySelector('#status').textContent.includes('is taken')")
+    press(other, "Escape", "[")
+    assert other.locator("[data-question=customise]").inner_text() == "2.6 Customise 15 of 30"
+    for _ in range(15):
+        press(other, "u", "1", "2")
+    press(other, "]")
+    while other.locator("[data-question=training]").inner_text().split(" ")[-3] != "5":
+        press(other, "u", "1")
+    second = saved(other, tmp_path)
+
+    main(["mark", str(class_of_thirty), "--take", str(second)])
+    with open(class_of_thirty / "scores.csv", encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["automatic"]]
+    assert sorted(row["guidance"] for row in rows) == ["2.5"] * 20 + ["3.5"] * 10, "the change of the item reaches all that have it"
+    assert sorted(row["customise"] for row in rows) == ["1"] * 15 + ["6"] * 15
+    assert all(float(row["total"]) == float(row["automatic"]) + float(row["by_hand"]) for row in rows)
+    points = json.loads((class_of_thirty / "marks.json").read_text())["points"]
+    hidden = json.loads(second.read_text())["points"]
+    assert hidden == {page.pseudonym(name): row for name, row in points.items()}, "the page and the report agree on every point"
+    (said,) = [row["submission"] for row in rows if "letters here" in student(class_of_thirty, row["submission"])]
+    assert "are letters here. &lt;b&gt;" in student(class_of_thirty, said)
+
+
+def student(report, name):
+    return (report / "students" / f"{file_name(name)}.html").read_text("utf-8")
+
+
+def small_report(folder, *records):
+    write(folder, records or [a_submission("Ada Kowalska", 1, "one"), a_submission("Bilal Moreau", 2, "two")])
+    marking.mark(folder)
+    return folder / "mark.html"
+
+
+def test_a_closed_tab_loses_nothing(opened, tmp_path):
+    path = small_report(tmp_path / "report")
+    tab = opened(path)
+    press(tab, "j", "1", "c")
+    tab.keyboard.type("half a sent")
+    tab.close()  # while it is written
+    again = opened(path, context=tab.context)
+    press(again, "j")
+    assert again.locator("article.current textarea").input_value() == "half a sent"
+    assert again.locator("article.current input:checked").count() == 1
+    assert "from an earlier visit" in again.locator("#status").inner_text() or "keeps a copy" in again.locator("#status").inner_text()
+    beside = opened(path, context=tab.context)  # and what is done in two tabs comes together
+    press(again, "k", "2")
+    beside.wait_for_function("document.querySelector('article input[value=start-2]').checked")
+
+
+def test_markers_who_differ_are_asked(opened, tmp_path):
+    path = small_report(tmp_path / "report")
+    files = []
+    for initials, key in (("AB", "1"), ("CD", "3")):
+        tab = opened(path)
+        tab.get_by_label("Your initials").fill(initials)
+        press(tab, "Escape", "j", key)
+        files.append(saved(tab, tmp_path))
+    tab.locator("#load").set_input_files(files[0])
+    tab.wait_for_function("document.querySelector('#status').textContent.includes('on 1 answers markers differ')")
+    differ = tab.locator("article .differ").first
+    assert "AB: 3 for" in differ.inner_text() and "CD: 0 for" in differ.inner_text()
+    tab.get_by_role("button", name="Take that of AB").click()
+    decided = saved(tab, tmp_path)
+    assert marking.mark(tmp_path / "report", [*files[:1], decided]) == ([], [])
+    assert 3 in [value for row in marks_file.read(tmp_path / "report")["points"].values() for value in row.values()]
+    (tmp_path / "names.json").write_text((tmp_path / "report" / "marks.json").read_text())
+    for name, words in (("names.json", "has names and is not for this page"), ("bad.json", "is not taken")):
+        (tmp_path / "bad.json").write_text('{"rubric": {}, "answers": {"__proto__": 3}}')
+        tab.locator("#load").set_input_files(tmp_path / name)
+        tab.wait_for_function(f"document.querySelector('#status').textContent.includes('{words}')")
+
+
+HARM = (
+    '<img src=x onerror="window.harm=1"><svg onload="window.harm=1"></svg><script>window.harm=1</script><a href="javascript:harm=1">x</a>'
+)
+
+
+def test_nothing_that_others_wrote_runs(opened, tmp_path):
+    """In answers, in names, and in the items and comments of a file that is loaded."""
+    shown = tuple((kind, f"</pre></script>{HARM}{EVIL}") for kind in ("text", "code", "output"))
+    record = a_submission(f"eve{HARM}", 1)
+    sections = tuple(dataclasses.replace(each, shown=shown, notes=(HARM,)) if each.points is None else each for each in record.sections)
+    path = small_report(tmp_path / "report", dataclasses.replace(record, sections=sections, notes=(HARM,)))
+    tab = opened(path)
+    marks = tab.evaluate("marks")
+    (key,) = {each["key"] for each in tab.evaluate("page.sections")} & {"guidance"}
+    identity = tab.evaluate(f"questions.{key}.answers[0]")
+    marks["rubric"][key]["item-1"] = [version("h1", text=HARM, points=1, by=HARM), version("h2", text=f"{HARM}2", points=2, by=HARM)]
+    marks["answers"][identity["id"]] = {
+        key: [version(f"h{n}", items=["item-1"], shown=identity["shown"], comment=f"{HARM}</textarea>{n}", by=HARM) for n in (1, 2)]
+    }
+    (tmp_path / "evil.json").write_text(json.dumps(marks))
+    tab.locator("#load").set_input_files(tmp_path / "evil.json")
+    tab.wait_for_function("document.querySelector('#status').textContent.includes('is taken')")
+    tab.wait_for_timeout(200)
+    assert tab.evaluate("window.harm") is None and tab.locator("img[src=x], svg, a").count() == 0
+    assert tab.evaluate("document.scripts.length") == 2
+    tab.evaluate("document.body.append(Object.assign(document.createElement('div'), {innerHTML: '<img src=x onerror=\"window.harm=1\">'}))")
+    tab.wait_for_timeout(200)
+    assert tab.evaluate("window.harm") is None, "even markup that got in would be dead: the policy"
+    for other in (path.parent / "index.html", *(path.parent / "students").iterdir()):
+        assert opened(other).evaluate("window.harm") is None
+
+
+def random_tables(drawn):
+    """The rubric and answers of two files with common and own versions, for both implementations of the merge."""
+    pool = [
+        version(f"r{n}", sorted({f"r{drawn.randrange(n)}" for _ in range(drawn.randrange(3)) if n}), by=drawn.choice("AB"),
+                at=f"2026-01-0{drawn.randrange(1, 4)}", items=drawn.sample(["a-1", "b-2"], drawn.randrange(3)), shown="s")
+        for n in range(8)
+    ]  # fmt: skip
+    items = [version(f"i{n}", [f"i{n - 1}"] * (n > 1), text=drawn.choice("xy"), points=drawn.choice([1, 2.5])) for n in range(4)]
+    one = lambda: {
+        "rubric": {"guidance": {"a-1": drawn.sample(items, 2), "b-2": items[:1]}},
+        "answers": {"X": {"guidance": drawn.sample(pool, drawn.randrange(1, 5))}},
+    }
+    return one(), one()
+
+
+def test_the_browser_merges_as_the_command_does(opened, tmp_path):
+    tab = opened(small_report(tmp_path / "report"))
+    drawn = random.Random(0)
+    for _ in range(300):
+        one, other = random_tables(drawn)
+        theirs = tab.evaluate("([one, other]) => ['rubric', 'answers'].map((each) => mergedTable(one[each], other[each]))", [one, other])
+        ours = marks_file.merged(marks_file.new() | one, marks_file.new() | other)
+        assert theirs == [ours["rubric"], ours["answers"]]
+
+
+# Readable by all.
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing(browser, class_of_thirty, opened, view, scheme):
+    source = axe_source()
+    width, height, scale = VIEWS[view]
+    context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme=scheme)
+    students = sorted((class_of_thirty / "students").iterdir())
+    for path in (class_of_thirty / "index.html", students[0], class_of_thirty / "mark.html"):
+        tab = opened(path, context=context)
+        if path.name == "mark.html":
+            press(tab, "j", "1", "r", "Escape")  # with an answer marked and the rubric open
+            tab.evaluate("document.querySelector('header details').open = true")
+        assert violations(tab, source) == []
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is cut off, or has to be scrolled sideways"
+
+
+def test_axe_would_find_something(opened, tmp_path):
+    page_of_class = pages.class_page("autumn", [a_submission("Ada Kowalska", 1)])
+    harm = {' lang="en"': "", ' alt="Histogram[^"]*"': "", "--quiet: #565f6b": "--quiet: #b0b5bb", "<main>": "<div>"}
+    for old, new in harm.items():
+        page_of_class, count = re.subn(old, new, page_of_class)
+        assert count
+    (tmp_path / "bad.html").write_text(page_of_class)
+    found = " ".join(violations(opened(tmp_path / "bad.html"), axe_source()))
+    for rule in ("html-has-lang", "image-alt", "color-contrast", "landmark-one-main"):
+        assert f"{rule}:" in found
