@@ -70,6 +70,7 @@ def class_page(title, records, failed=(), given=None):
         sections=records[0].sections if records else (),
         mean=statistics.mean(reached) if reached else 0,
         median=statistics.median(reached) if reached else 0,
+        total=statistics.mean(record.points + sum_marked(given[record.submission]) for record in records) if records else 0,
         counts=counts,
         distribution=_drawn(_distribution, records) if records else "",
         distribution_words=_distribution_words(records) if records else "",

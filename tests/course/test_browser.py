@@ -244,18 +244,30 @@ def test_the_browser_merges_as_the_command_does(opened, tmp_path):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", VIEWS)
-def test_axe_finds_nothing(browser, class_of_thirty, opened, view, scheme):
+def test_axe_finds_nothing(browser, opened, tmp_path, view, scheme):
     source = axe_source()
+    small_report(
+        tmp_path / "report", *(a_submission(name, number, pictures=True) for number, name in enumerate(("Ada Kowalska", "Bilal Moreau")))
+    )
     width, height, scale = VIEWS[view]
     context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme=scheme)
-    students = sorted((class_of_thirty / "students").iterdir())
-    for path in (class_of_thirty / "index.html", students[0], class_of_thirty / "mark.html"):
+    students = sorted((tmp_path / "report" / "students").iterdir())
+    for path in (tmp_path / "report" / "index.html", students[0], tmp_path / "report" / "mark.html"):
         tab = opened(path, context=context)
         if path.name == "mark.html":
             press(tab, "j", "1", "r", "Escape")  # with an answer marked and the rubric open
             tab.evaluate("document.querySelector('header details').open = true")
         assert violations(tab, source) == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is cut off, or has to be scrolled sideways"
+
+
+@pytest.mark.parametrize("width", [600, 1000, 1400])
+def test_the_bar_covers_no_answer(opened, tmp_path, width):
+    tab = opened(small_report(tmp_path / "report"), viewport={"width": width, "height": 700})
+    press(tab, "]", "j", "j")
+    tab.wait_for_timeout(100)
+    heading, bar = (tab.evaluate(f"document.querySelector('{name}').getBoundingClientRect()") for name in ("article.current h3", ".bar"))
+    assert bar["bottom"] <= heading["top"] < 700 - 30
 
 
 def test_axe_would_find_something(opened, tmp_path):

@@ -75,6 +75,14 @@ def test_the_marks_of_a_file_come_into_every_page(report):
     assert f"<strong>{float(row['total']):g}</strong></td>" in index and "RuntimeError: no" in index and "Diffusion, autumn" in index
 
 
+def test_the_page_of_a_class_that_is_marked_gives_the_mean_of_all_points(report):
+    write(report, [a_submission(ADA, 0, "Quality rises.")])
+    assert "given by hand" not in (report / "index.html").read_text("utf-8")
+    record = a_submission(ADA, 0)
+    marking.mark(report, [saved(report, **{section.key: ["start-3"] for section in record.open_sections})])
+    assert f"and <strong>{record.points:g}</strong> of 40 with those given by hand" in (report / "index.html").read_text("utf-8")
+
+
 def test_a_class_that_is_graded_again_keeps_its_marks(report):
     marking.mark(report, [saved(report, guidance=["start-1"])])
     before = student(report)

@@ -434,6 +434,10 @@ addEventListener("storage", (event) => { // another tab has changed something
   if (event.key === STORE && event.newValue && takeKept(event.newValue)) draw();
 });
 
+new ResizeObserver(() => { // what is scrolled to stands below the bar, however many lines it has
+  document.documentElement.style.setProperty("--bar", `${find(".bar").offsetHeight}px`);
+}).observe(find(".bar"));
+
 try {
   find("#initials").value = localStorage.getItem("initials of the marker") ?? "";
   const kept = localStorage.getItem(STORE);
