@@ -66,6 +66,7 @@ def mark(arguments):
     from course.grading.classroom import ClassError
     from course.marking import marking, page
     from course.marking.marks import MarksError
+    from course.report.safe import plain
 
     try:
         differences, strange = marking.mark(arguments.report, arguments.take)
@@ -73,7 +74,7 @@ def mark(arguments):
         raise CommandError(str(error)) from error
     print(f"open {Path(arguments.report) / page.NAME} to mark; the report is {Path(arguments.report) / 'index.html'}")
     for name in strange:
-        print(f"{name} has marks and is not in this class any more; they are kept")
+        print(f"{plain(name)} has marks and is not in this class any more; they are kept")
     if differences:
         raise CommandError(
             "markers differ; both are kept, the points are open, and the page asks which holds:\n  " + "\n  ".join(differences)

@@ -24,6 +24,7 @@ from lab.training.checkpoint import write_rows, write_text
 GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, besides the submission
 RECORDS = "records"  # a folder of the report; where it exists, the folder is the report of a class
 CLASS = "class.json"  # a file of the report: its title, the submissions in their order, and what could not be graded
+AGAIN = "give the command grade --all again, which makes anew what is missing"
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
 LARGE = 256 << 20  # bytes; of a larger file only the size and modification time are hashed
 
@@ -81,7 +82,10 @@ def remake(report):
 def recorded(report):
     """The records of a class, whole, one after the other."""
     for name in _about(report)["submissions"]:
-        yield from_json(json.dumps(_read(report, name)["record"]))
+        try:
+            yield from_json(json.dumps(_read(report, name)["record"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ClassError(f"the record of {name!r} in {report} cannot be read ({error}); {AGAIN}") from error
 
 
 def title(report):
@@ -90,10 +94,13 @@ def title(report):
 
 def _about(report):
     """What CLASS holds; for the report of an earlier edition, which has none, what its records say."""
-    if (report / CLASS).exists():
-        return json.loads((report / CLASS).read_text("utf-8"))
-    names = [json.loads(path.read_text("utf-8"))["record"]["submission"] for path in sorted((report / RECORDS).glob("*.json"))]
-    return {"title": report.name, "submissions": names, "failed": {}}
+    try:
+        if (report / CLASS).exists():
+            return json.loads((report / CLASS).read_text("utf-8"))
+        names = [json.loads(path.read_text("utf-8"))["record"]["submission"] for path in sorted((report / RECORDS).glob("*.json"))]
+        return {"title": report.name, "submissions": names, "failed": {}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClassError(f"what {report} holds cannot be read ({error}); {AGAIN}") from error
 
 
 @contextlib.contextmanager

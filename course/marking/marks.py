@@ -137,11 +137,12 @@ def plain_all(value):
 
 def merged(one, other):
     """The marks of two files as one, in which nothing of either is lost; `report` is that of the first."""
-    tables = {table: _merged_table(one[table], other[table]) for table in ("rubric", "answers")}
+    tables = {table: merged_table(one[table], other[table]) for table in ("rubric", "answers")}
     return {"report": one["report"], "points": {**one["points"]}, **tables}
 
 
-def _merged_table(one, other):
+def merged_table(one, other):
+    """The rubrics or the answers of two files as one."""
     rows = {first: (one.get(first, {}), other.get(first, {})) for first in [*one, *other]}
     return {first: {second: heads(a.get(second, []) + b.get(second, [])) for second in [*a, *b]} for first, (a, b) in rows.items()}
 
@@ -192,7 +193,7 @@ def _given(section, versions, rubric):
     elif version["shown"] != shown_digest(section):
         why = "the answer has changed since it was marked"
     elif items:
-        points = min(max(sum(points for _, points in said), 0), section.out_of)
+        points = round(min(max(sum(points for _, points in said), 0), section.out_of), 6)  # 0.1 + 0.2 is 0.3, here and in the browser
     return Given(points, said, version["comment"], by, why)
 
 

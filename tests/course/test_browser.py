@@ -159,6 +159,30 @@ def test_a_closed_tab_loses_nothing(opened, tmp_path):
     beside.wait_for_function("document.querySelector('article input[value=start-2]').checked")
 
 
+def test_a_kept_copy_outlives_a_change_of_the_class_and_its_own_damage(opened, tmp_path):
+    path = small_report(tmp_path / "report")
+    tab = opened(path)
+    gone, stays = tab.evaluate("questions.guidance.answers.map((each) => each.id)")
+    tab.evaluate(f"for (const id of ['{gone}', '{stays}']) setAnswer('guidance', id, {{items: ['start-1']}})")
+    name = {page.pseudonym(name): name for name in ("Ada Kowalska", "Bilal Moreau")}[stays]
+    write(
+        tmp_path / "report",
+        [
+            record
+            for record in (a_submission("Ada Kowalska", 1, "one"), a_submission("Bilal Moreau", 2, "two"))
+            if record.submission == name
+        ],
+    )
+    marking.mark(tmp_path / "report")
+    again = opened(path, context=tab.context)
+    assert again.locator("[data-question=guidance]").inner_text() == "2.5 Guidance weight 1 of 1"
+    assert set(json.loads(saved(again, tmp_path).read_text())["answers"]) == {stays}, "what this class has"
+    again.evaluate("localStorage.setItem(STORE, '{damaged')")
+    last = opened(path, context=tab.context)
+    assert "is put aside" in last.locator("#status").inner_text()
+    assert last.evaluate("localStorage.getItem(`${STORE}, damaged`)") == "{damaged"
+
+
 def test_markers_who_differ_are_asked(opened, tmp_path):
     path = small_report(tmp_path / "report")
     files = []
@@ -176,7 +200,7 @@ def test_markers_who_differ_are_asked(opened, tmp_path):
     assert marking.mark(tmp_path / "report", [*files[:1], decided]) == ([], [])
     assert 3 in [value for row in marks_file.read(tmp_path / "report")["points"].values() for value in row.values()]
     (tmp_path / "names.json").write_text((tmp_path / "report" / "marks.json").read_text())
-    for name, words in (("names.json", "has names and is not for this page"), ("bad.json", "is not taken")):
+    for name, words in (("names.json", "has names and is not for it"), ("bad.json", "is not taken")):
         (tmp_path / "bad.json").write_text('{"rubric": {}, "answers": {"__proto__": 3}}')
         tab.locator("#load").set_input_files(tmp_path / name)
         tab.wait_for_function(f"document.querySelector('#status').textContent.includes('{words}')")
@@ -237,6 +261,19 @@ def test_the_browser_merges_as_the_command_does(opened, tmp_path):
         theirs = tab.evaluate("([one, other]) => ['rubric', 'answers'].map((each) => mergedTable(one[each], other[each]))", [one, other])
         ours = marks_file.merged(marks_file.new() | one, marks_file.new() | other)
         assert theirs == [ours["rubric"], ours["answers"]]
+
+
+def test_the_browser_counts_as_the_command_does(opened, tmp_path):
+    tab = opened(small_report(tmp_path / "report"))
+    tab.evaluate("ask('guidance')")
+    press(tab, "j")
+    for points, expected in ((9, 4), (-2, 0), (0.1, 1.1)):
+        tab.evaluate(f"setItem('guidance', 'start-1', {{points: {points}}}); draw()")
+        press(tab, *("1" if not tab.locator("article.current input[value=start-1]").is_checked() else ""))
+        press(tab, *("2" if points == 0.1 else ""))
+        marking.mark(tmp_path / "report", [saved(tab, tmp_path)])
+        (row,) = marks_file.read(tmp_path / "report")["points"].values()
+        assert row["guidance"] == pytest.approx(expected) and f"Marks: {expected} / 4" in total(tab)
 
 
 # Readable by all.

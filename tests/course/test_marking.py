@@ -126,7 +126,7 @@ def test_what_cannot_be_taken_is_refused_before_anything_is_written(report, tmp_
         return path
 
     own = good["answers"][page.pseudonym(ADA)]
-    refused(report, change(answers={"AAAA-2222": own}), "marks 1 submissions that this report lacks, the first 'AAAA-2222'")
+    refused(report, change(answers={"AAAA-2222": own}), "marks no submission of this report, but 'AAAA-2222'")
     refused(report, change(rubric=good["rubric"] | {"essay": {}}), "marks the section 'essay'; this report has network, ")
     refused(report, change(points={ADA: {"guidance": 1}}), "says 1 points for 'Ada Kowalska' in 'guidance', but its items give 3")
     refused(report, change(points={BILAL: {"guidance": 1}}), "but no items are there")
@@ -134,6 +134,8 @@ def test_what_cannot_be_taken_is_refused_before_anything_is_written(report, tmp_
     refused(report, tmp_path / "nowhere.json", "nowhere.json cannot be taken")
     with pytest.raises(SystemExit, match="is no report of a class; make one first"):
         main(["mark", str(tmp_path)])
+    marking.mark(report, [change()])
+    refused(report, change(report="another"), "was saved from the page of another report")
     (report / "marks.json").write_text("{")
     refused(report, saved_before(path, good), "report/marks.json cannot be taken")
 
@@ -141,6 +143,31 @@ def test_what_cannot_be_taken_is_refused_before_anything_is_written(report, tmp_
 def saved_before(path, good):
     path.write_text(json.dumps(good))
     return path
+
+
+def test_a_report_that_is_damaged_is_named(report):
+    record = report / "records" / f"{file_name(ADA)}.json"
+    whole = record.read_text("utf-8")
+    for content in ("{", "[]", "{}", '{"record": 3}'):
+        record.write_text(content)
+        refused(
+            report,
+            saved_before(report.parent / "m.json", marks_of(report)),
+            "the record of 'Ada Kowalska' in .* cannot be read .*grade --all again",
+        )
+    record.write_text(whole)
+    (report / "class.json").write_text("{")
+    refused(report, report.parent / "m.json", "cannot be read .*grade --all again")
+    (report / "class.json").unlink()  # as reports of earlier editions
+    assert marking.mark(report) == ([], []) and set(scores(report)) == {ADA, BILAL}
+
+
+def test_marks_json_that_is_lost_comes_back_from_the_markers_files(report):
+    path = saved(report, guidance=["start-1"])
+    (report / "marks.json").unlink()
+    marking.mark(report)
+    marking.mark(report, [path])
+    assert marks_of(report)["points"] == {ADA: {"guidance": 3}} and marks_of(report)["report"] == json.loads(path.read_text())["report"]
 
 
 def test_a_full_disk_loses_nothing(report, monkeypatch):
@@ -162,6 +189,27 @@ def test_marks_of_a_submission_that_is_gone_are_kept_and_named(report, capsys):
     main(["mark", str(report)])
     assert f"{ADA} has marks and is not in this class any more" in capsys.readouterr().out
     assert ADA in marks_of(report)["answers"] and page.pseudonym(ADA) not in (report / "mark.html").read_text("utf-8")
+    main(["mark", str(report), "--take", str(late(report))])
+    write(report, [a_submission(ADA, 0, "Quality rises."), a_submission(BILAL, 1)])
+    main(["mark", str(report)])
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][-1] == "AAAA-2222" and scores(report)[ADA]["guidance"] == "3"
+    assert scores(report)[BILAL]["customise"] == "5"
+    marks = marks_of(report)  # as if Bilal had left the class before the file came, too
+    marks["answers"][page.pseudonym(BILAL)] = marks["answers"].pop(BILAL)
+    (report / "marks.json").write_text(json.dumps(marks | {"points": {}}))
+    main(["mark", str(report)])
+    assert scores(report)[BILAL]["customise"] == "5" and BILAL in marks_of(report)["answers"]
+
+
+def late(report):
+    """A file whose marker has marked one submission that has left the class, and one that has not."""
+    made = json.loads(saved(report).read_text())
+    shown, gone = answer_of(report, BILAL, "customise"), version("late", items=["start-1"], shown="gone")
+    made["answers"] = {
+        page.pseudonym(BILAL): {"customise": [version("b", items=["start-1"], shown=shown)]},
+        "AAAA-2222": {"guidance": [gone]},
+    }
+    return saved_before(report.parent / "late.json", made)
 
 
 def test_the_rubric_starts_with_the_points_of_the_section():

@@ -32,6 +32,7 @@ def points_of(made):
 def test_points_are_the_sum_of_the_items_within_those_of_the_section():
     assert points_of(marks(answer("1", "a"))) == 3 and points_of(marks(answer("1", "b", "c"))) == 0.5
     assert points_of(marks(answer("1", "a", "b"))) == 4, "the section has four"
+    assert points_of(marks(answer("1", "d", "e"), d=0.1, e=0.2)) == 0.3
     assert points_of(marks(answer("1", "c"))) == 0 and points_of(marks(answer("1"))) is None
     assert given(RECORD, marks(answer("1", "a", comment="good", by="CD")))["guidance"] == marks_file.Given(3, (("a", 3),), "good", "CD")
 

@@ -3,6 +3,7 @@
 
 const page = JSON.parse(document.getElementById("state").textContent);
 const questions = Object.fromEntries(page.sections.map((section) => [section.key, section]));
+const ids = new Set(page.sections.flatMap((section) => section.answers.map((answer) => answer.id)));
 const STORE = `marks of ${page.marks.report}`;
 const BOOKKEEPING = ["by", "at", "revision", "after"];
 const ITEM = { text: "string", points: "number", removed: "boolean" };
@@ -121,23 +122,25 @@ function keep() {
 function takeKept(text) {
   try {
     const kept = JSON.parse(text);
-    merge(checked(kept));
+    merge(wellBuilt(kept));
     unsaved ||= kept.unsaved === true;
     return true;
   } catch (error) {
+    localStorage.setItem(`${STORE}, damaged`, text); // so that the next change does not overwrite it
     return false;
   }
 }
 
 function save() {
   const points = {};
-  for (const { key, answers } of page.sections) {
-    for (const { id } of answers) {
+  const answers = Object.fromEntries(Object.entries(marks.answers).filter(([id]) => ids.has(id)));
+  for (const { key } of page.sections) {
+    for (const { id } of questions[key].answers) {
       const [value] = pointsOf(key, id);
       if (value !== null) (points[id] ??= {})[key] = value;
     }
   }
-  const text = JSON.stringify({ report: marks.report, points, rubric: marks.rubric, answers: marks.answers }, null, 1) + "\n";
+  const text = JSON.stringify({ report: marks.report, points, rubric: marks.rubric, answers }, null, 1) + "\n";
   const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   const name = `marks-${find("#initials").value.trim().replace(/[^A-Za-z0-9_-]/g, "_") || "marker"}.json`;
   make("a", { href: url, download: name }).click();
@@ -147,34 +150,40 @@ function save() {
   say(`Saved as ${name}, where this browser puts downloads. See that it is there.`);
 }
 
-// `loaded`, if it is built as marks are and speaks of this class; an Error that says what is wrong otherwise.
-function checked(loaded) {
+// `loaded`, if it is built as marks are; an Error that says what is wrong otherwise.
+function wellBuilt(loaded) {
   const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
   const texts = (list) => Array.isArray(list) && list.every((each) => typeof each === "string");
   const isVersion = (version, fields) => isTable(version) && texts(version.after) && (!("items" in fields) || texts(version.items))
     && [...Object.keys(fields), ...BOOKKEEPING].every((name) => typeof version[name] === (fields[name] ?? (name === "after" ? "object" : "string")));
   const isRow = (row, fields) => isTable(row) && Object.values(row).every((list) => Array.isArray(list) && list.length && list.every((each) => isVersion(each, fields)));
-  const ids = new Set(page.sections.flatMap((section) => section.answers.map((answer) => answer.id)));
   if (!isTable(loaded) || !isTable(loaded.rubric) || !isTable(loaded.answers)) throw new Error("it holds no marks");
   for (const [key, row] of Object.entries(loaded.rubric)) {
-    if (!Object.hasOwn(questions, key) && !Object.hasOwn(page.marks.rubric, key)) throw new Error(`this class has no question ${key}`);
     if (!isRow(row, ITEM) || !Object.keys(row).every((item) => /^[a-z]+-[0-9a-f]+$/.test(item))) throw new Error(`the rubric of ${key} is damaged`);
   }
   for (const [id, row] of Object.entries(loaded.answers)) {
-    if (!ids.has(id) && !Object.hasOwn(page.marks.answers, id)) throw new Error(`${id} is not in this class; marks.json of a report has names and is not for this page: python -m course mark makes the page with it`);
-    if (!isRow(row, ANSWER)) throw new Error(`the marks of ${id} are damaged`);
+    if (id === "__proto__" || !isRow(row, ANSWER)) throw new Error(`the marks of ${id} are damaged`);
     for (const [key, versions] of Object.entries(row)) {
-      const known = { ...loaded.rubric[key] };
+      const known = loaded.rubric[key] ?? {};
       if (!versions.every((each) => each.items.every((item) => Object.hasOwn(known, item)))) throw new Error(`${id} has an item that the rubric lacks`);
     }
   }
   return loaded;
 }
 
+// The same for a file, which has to speak of this class.
+function ofThisClass(loaded) {
+  wellBuilt(loaded);
+  const strange = Object.keys(loaded.answers).find((id) => !ids.has(id));
+  if (strange) throw new Error(`${strange} is not on this page; marks.json of a report has names and is not for it: python -m course mark makes the page with it`);
+  if (loaded.report !== marks.report) throw new Error("it was saved from the page of another report");
+  return loaded;
+}
+
 async function load(file) {
   const before = marks;
   try {
-    merge(checked(JSON.parse(await file.text())));
+    merge(ofThisClass(JSON.parse(await file.text())));
     draw();
     changed();
     const differ = page.sections.flatMap(({ key, answers }) => answers.filter(({ id }) => answerOf(key, id).length > 1)).length;
@@ -375,6 +384,7 @@ document.addEventListener("change", (event) => {
 });
 
 function writeComment(area) {
+  if (!area.isConnected) return; // it has been drawn anew, after what was in it had been written
   const article = area.closest("article");
   const key = keyOf(article);
   if (area.value === plainAnswer(key, article.dataset.id).comment) return;
@@ -441,7 +451,7 @@ new ResizeObserver(() => { // what is scrolled to stands below the bar, however 
 try {
   find("#initials").value = localStorage.getItem("initials of the marker") ?? "";
   const kept = localStorage.getItem(STORE);
-  if (kept && !takeKept(kept)) say("The copy that this browser kept cannot be read; it stays until the next change.");
+  if (kept && !takeKept(kept)) say("The copy that this browser kept cannot be read; it is put aside, and this page begins with the marks of the report.");
   else if (unsaved) say("Marks from an earlier visit are here that are not in a file yet.");
 } catch (error) {
   say("This browser keeps no copy: a closed tab loses your marks. Save them often.");
