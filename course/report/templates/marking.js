@@ -187,7 +187,9 @@ async function load(file) {
     draw();
     changed();
     const differ = page.sections.flatMap(({ key, answers }) => answers.filter(({ id }) => answerOf(key, id).length > 1)).length;
-    say(`${file.name} is taken${differ ? `; on ${differ} answers markers differ, see there` : ""}. It is not in a file of yours yet: save.`);
+    const items = Object.values(marks.rubric).flatMap((row) => Object.values(row).filter((versions) => versions.length > 1)).length;
+    const where = [...(differ ? [`answers (${differ})`] : []), ...(items ? [`items of the rubric (${items})`] : [])].join(" and ");
+    say(`${file.name} is taken${where ? `; markers differ on ${where}: see there` : ""}. It is not in a file of yours yet: save.`);
   } catch (error) {
     marks = before;
     draw();
@@ -314,6 +316,7 @@ function setCurrent(article) {
 
 function go(article) {
   if (!article) return;
+  setCurrent(article); // also where it has the focus already
   article.focus({ preventScroll: true });
   article.scrollIntoView({ block: "start" });
 }
@@ -355,7 +358,8 @@ const KEYS = {
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !shownQuestion()) return;
   const typing = event.target.matches("textarea, input:not([type=checkbox])");
-  if (event.key === "Escape" && (typing || event.target.closest("details.rubric"))) {
+  const leaves = event.key === "Escape" || (event.key === "Enter" && event.target.id === "initials");
+  if (leaves && (typing || event.target.closest("details.rubric"))) {
     event.target.blur(); // which writes what was typed
     go(current ?? find("article", shownQuestion()));
   } else if (!typing && find("#keys").checked) {
