@@ -65,12 +65,11 @@ def mark(arguments):
     """Make the page on which people mark a class, take the files that it saves, and put the points into the report."""
     from course.grading.classroom import ClassError
     from course.marking import marking, page
-    from course.marking.marks import MarksError
     from course.report.safe import plain
 
     try:
         differences, strange = marking.mark(arguments.report, arguments.take)
-    except (ClassError, MarksError) as error:
+    except ClassError as error:
         raise CommandError(str(error)) from error
     print(f"open {Path(arguments.report) / page.NAME} to mark; the report is {Path(arguments.report) / 'index.html'}")
     for name in strange:

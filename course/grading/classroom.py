@@ -67,7 +67,7 @@ def grade_all(folder, report, jobs=None, grade=None):
 
 
 def remake(report):
-    """Write the students' pages, scores.csv and index.html from the records and marks that are there."""
+    """Write the students' pages, scores.csv and index.html, and the points of marks.json, from the records and marks that are there."""
     about, marks = _about(report), marks_file.read(report)
     records, given = [], {}
     for record in recorded(report):
@@ -76,6 +76,9 @@ def remake(report):
         if not page.exists() or page.read_text("utf-8") != said:
             write_text(page, said)
         records.append(_light(record))
+    counted = marks_file.points(given)
+    if counted != marks["points"]:  # an answer has changed since it was marked, or its section needs no person any more
+        write_text(report / marks_file.NAME, marks_file.text({**marks, "points": counted}))
     _write(report, about["title"], records, about["failed"], given)
 
 

@@ -1,6 +1,5 @@
 """Mark a class: write the page for it, take the files that it saves, and make the report anew with them."""
 
-import json
 from pathlib import Path
 
 from course.grading import classroom, rubric
@@ -26,9 +25,9 @@ def mark(report, files=()):
         for section in sections.values():
             if section.points is None:
                 marks["rubric"].setdefault(section.key, _start(section))
-        marks["points"] = marks_file.points(classroom.recorded(report), marks)
+        marks["points"] = marks_file.points({record.submission: marks_file.given(record, marks) for record in classroom.recorded(report)})
         made = page.page(classroom.title(report), classroom.recorded(report), _hidden(marks, known))
-        write_text(report / marks_file.NAME, json.dumps(marks, indent=1) + "\n")
+        write_text(report / marks_file.NAME, marks_file.text(marks))
         write_text(report / page.NAME, made)
         classroom.remake(report)
     titles = {key: section.title for key, section in sections.items()}

@@ -31,7 +31,7 @@ ANSWER = {"items": list, "comment": str, "shown": str, **BOOKKEEPING}
 NOTHING = "Nothing that can be marked"
 
 
-class MarksError(Exception):
+class MarksError(ValueError):
     """A file of marks that cannot be taken; the message names it, what is wrong and what to do."""
 
 
@@ -197,11 +197,14 @@ def _given(section, versions, rubric):
     return Given(points, said, version["comment"], by, why)
 
 
-def points(records, marks):
-    """{submission: {section: points}} of the answers that are marked."""
-    found = {record.submission: given(record, marks) for record in records}
-    found = {name: {key: each.points for key, each in row.items() if each.points is not None} for name, row in found.items()}
+def points(given):
+    """{submission: {section: points}} of the answers that are marked. given: {submission: {section: Given}}."""
+    found = {name: {key: each.points for key, each in row.items() if each.points is not None} for name, row in given.items()}
     return {name: row for name, row in found.items() if row}
+
+
+def text(marks):
+    return json.dumps(marks, indent=1) + "\n"
 
 
 def differences(marks, titles):

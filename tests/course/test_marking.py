@@ -93,6 +93,7 @@ def test_a_class_that_is_graded_again_keeps_its_marks(report):
     classroom._keep(report, ADA, "another", a_submission(ADA, 0, "Something else."))
     classroom.remake(report)
     assert scores(report)[ADA]["guidance"] == "" and "the answer has changed since it was marked" in student(report)
+    assert marks_of(report)["points"] == {} and ADA in marks_of(report)["answers"], "a grade book gets no points of another answer"
 
 
 def test_two_markers_who_differ(report, capsys):
@@ -138,6 +139,9 @@ def test_what_cannot_be_taken_is_refused_before_anything_is_written(report, tmp_
     refused(report, change(report="another"), "was saved from the page of another report")
     (report / "marks.json").write_text("{")
     refused(report, saved_before(path, good), "report/marks.json cannot be taken")
+    (tmp_path / "in" / "alice").mkdir(parents=True)
+    with pytest.raises(SystemExit, match="report/marks.json cannot be taken"):
+        main(["grade", "--all", str(tmp_path / "in"), "--out", str(report)])
 
 
 def saved_before(path, good):

@@ -26,7 +26,7 @@ def marks(*versions, **items):
 
 
 def points_of(made):
-    return points([RECORD], made).get("Ada Kowalska", {}).get("guidance")
+    return points({"Ada": given(RECORD, made)}).get("Ada", {}).get("guidance")
 
 
 def test_points_are_the_sum_of_the_items_within_those_of_the_section():
