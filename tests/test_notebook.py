@@ -118,4 +118,4 @@ def test_runs_with_its_small_preset(tmp_path, edits):
     assert len(figures) == 13, "five drawings and eight plots"
     said = texts(notebook)
     assert said.count("  ok\n") == 7 and "widgets" not in notebook.metadata
-    assert min(losses(notebook)) < 0.1  # predicting no noise costs 1
+    assert min(losses(notebook)) < (0.2 if edits else 0.1)  # predicting no noise costs 1
