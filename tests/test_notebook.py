@@ -95,17 +95,17 @@ def test_committed_with_real_digits_and_a_right_schedule(notebook):
 
 
 SMALLER = {
-    "limit, exp_name = 20_000,": "limit, exp_name = 3_200,",
+    "limit, exp_name = 20_000,": "limit, exp_name = 1_600,",
     "passes = 1 if len(train_loader.dataset) > 10_000 else 10": "passes = 1",
     "DMConfig(T=50, mask_p=0.2, num_feat=32": "DMConfig(T=50, mask_p=0.2, num_feat=16",
 }
 
 
 @pytest.mark.parametrize(
-    "edits", [pytest.param(SMALLER, marks=pytest.mark.slow, id="a sixth"), pytest.param({}, marks=pytest.mark.nightly, id="all")]
+    "edits", [pytest.param(SMALLER, marks=pytest.mark.slow, id="a twelfth"), pytest.param({}, marks=pytest.mark.nightly, id="all")]
 )
 def test_runs_with_its_small_preset(tmp_path, edits):
-    """As a newcomer's `jupyter execute`, in a copy without any earlier run; also on a sixth of its images."""
+    """As a newcomer's `jupyter execute`, in a copy without any earlier run; also on a twelfth of its images."""
     for name in ("config.py", "ResUNet.py", "DDPM.py", "utils.py", "lab", "pics"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, tmp_path / name)
     shutil.copytree(ROOT / "tests" / "checks", tmp_path / "tests" / "checks")
@@ -118,4 +118,4 @@ def test_runs_with_its_small_preset(tmp_path, edits):
     assert len(figures) == 13, "five drawings and eight plots"
     said = texts(notebook)
     assert said.count("  ok\n") == 7 and "widgets" not in notebook.metadata
-    assert min(losses(notebook)) < 0.1  # predicting no noise costs 1
+    assert min(losses(notebook)) < (0.2 if edits else 0.1)  # predicting no noise costs 1

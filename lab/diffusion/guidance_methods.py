@@ -76,14 +76,13 @@ def projected(eta=0.0, radius=float("inf"), momentum=-0.5):
     return made
 
 
-def rescaled(phi=0.7, method=plain):
+def rescaled(phi=0.7):
     """The guided image with a share phi of the conditional one's contrast: sec. 3.4, Lin et al. 2023, arXiv:2305.08891."""
 
     def made(process, rows, omega):
-        inside, alone = method(process, rows, omega), plain(process, rows, 0.0)
-
         def predict(x, t, s):
-            x_0, x_c = inside(x, t, s).x_0, alone(x, t, s).x_0
+            x_c, x_u = _both(process, x, t, rows, s)
+            x_0 = (1 + omega) * x_c - omega * x_u
             contrast = x_c.std((1, 2, 3), keepdim=True) / x_0.std((1, 2, 3), keepdim=True).clamp(min=1e-6)
             return _seen(process, x, t, (phi * contrast + 1 - phi) * x_0)
 

@@ -282,16 +282,33 @@ class Network:
 
     def fit(self, x, t, c, target, steps, rate, enough):
         """Train on one batch until the squared error is below `enough`, at most so many steps: (the last output, the error)."""
-        optimizer = torch.optim.Adam(self.net.parameters(), rate)
+        step = _adam([p for p in self.net.parameters() if p.requires_grad], rate)
         for _ in range(steps):
             out = _first(self.run(x.clone(), t.clone(), c.clone(), training=True, graph=True))
             loss = (out - target).square().mean()
             if loss < enough:
                 break
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            step(loss)
         return out, loss
+
+
+def _adam(parameters, rate):
+    """step(loss) by Adam: algorithm 1, Kingma & Ba 2015, arXiv:1412.6980. torch.optim imports torch's compiler: seconds a process."""
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in parameters]
+    count = 0
+
+    def step(loss):
+        nonlocal count
+        count += 1
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        with torch.no_grad():
+            for p, (m, v), g in zip(parameters, moments, gradients):
+                if g is not None:
+                    m.lerp_(g, 0.1)
+                    v.lerp_(g * g, 0.001)
+                    p -= rate * m / (1 - 0.9**count) / ((v / (1 - 0.999**count)).sqrt() + 1e-8)
+
+    return step
 
 
 def _first(run):

@@ -7,7 +7,7 @@ import sys
 
 import nbformat
 import pytest
-from submissions import submission
+from submissions import submission, without_flow
 
 from course.handout.handout import ROOT, handout
 
@@ -78,6 +78,7 @@ def test_it_is_graded(course, tmp_path):
     assert without["points"]["flow"] == 0 and any("FM.py is missing" in note for note in without["notes"])
 
 
+@without_flow
 def test_off_nothing_of_it_is_handed_out(tmp_path):
     handout(tmp_path / "out")
     assert not (tmp_path / "out" / "explorations").exists() and "flow" not in (tmp_path / "out" / "README.md").read_text("utf-8")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from checks.sections import SECTIONS
 from checks.verdict import Verdict
-from submissions import AUTOMATIC, graded, only, points, said, submission, weights
+from submissions import AUTOMATIC, graded, only, points, said, submission, weights, without_flow
 from wrong_solutions import RIGHT, WRONG, unsolved
 
 from course.grading import grading
@@ -33,6 +33,7 @@ def test_the_points_of_the_rubric():
         assert len({words for _, words in section.properties.values()}) == len(section.properties)
 
 
+@without_flow
 def test_the_readme_gives_the_same_points():
     text = (ROOT / "course" / "README.md").read_text("utf-8")
     table = re.findall(r"^\| (\d\S* [^|]+?) \| ([\d +]+) \|", text, re.M)
@@ -49,6 +50,7 @@ def test_the_readme_gives_the_same_points():
         assert sentence in text
 
 
+@without_flow
 def test_the_reference_earns_all_and_the_same_again(tmp_path):
     folder = submission(tmp_path / "it")
     found, record = graded(folder)

@@ -7,6 +7,7 @@ import sys
 
 import nbformat
 import pytest
+from submissions import without_flow
 
 from course.handout.banners import TASKS
 from course.handout.handout import KEPT_BACK, NOTEBOOK, ROOT, HandoutError, empty, handout, leaks
@@ -29,6 +30,7 @@ def pytest_in(folder, *arguments):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"}).stdout
 
 
+@without_flow
 def test_a_student_gets_what_is_needed_and_no_more(made):
     there = files(made)
     for name in ("README.md", NOTEBOOK, "ResUNet.py", "DDPM.py", "config.py", "utils.py", "requirements.txt", "pyproject.toml",
@@ -93,6 +95,7 @@ def test_the_notebook_is_empty_but_whole(made):
     assert sum("# YOUR CODE HERE" in cell.source for cell in given.cells) == 1
 
 
+@without_flow
 def test_before_a_line_is_written_that_is_said_in_ten_lines(made):
     said = pytest_in(made).splitlines()
     assert len(said) <= 10 and sum("not written yet" in line for line in said) == 4, said

@@ -10,7 +10,7 @@ import zipfile
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from submissions import AUTOMATIC, graded, points, said, submission
+from submissions import AUTOMATIC, graded, points, said, submission, without_flow
 from wrong_solutions import NET, PROCESS
 
 from course.grading.grading import grade
@@ -34,6 +34,7 @@ def taken(submission, tmp_path):
     return intake.take(submission, tmp_path / "taken")
 
 
+@without_flow
 @pytest.mark.parametrize("inside", ["", "anna/", "anna/work/"])
 @pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_a_folder_or_a_zip_with_the_modules_anywhere(tmp_path, kind, inside):
@@ -53,6 +54,7 @@ def test_notebook_and_weights_are_found_wherever_they_lie(tmp_path):
     assert found.checkpoint and (found.code / "best_checkpoint.pth").read_bytes() == b"x" and found.notebook.read_text() == "{}"
 
 
+@without_flow
 def test_our_own_modules_win_and_a_changed_one_is_mentioned(tmp_path):
     files = {"config.py": "MEAN = 0", "utils.py": (intake.ROOT / "utils.py").read_text(), "lab/samplers.py": "raise SystemExit"}
     found = taken(submission(tmp_path / "it", files), tmp_path)
@@ -144,6 +146,7 @@ LAYOUTS = [  # the files, what of them the two modules are, and what is said
 ]  # fmt: skip
 
 
+@without_flow
 @pytest.mark.parametrize("kind", ["folder", "zip", "zip in a folder"])
 @pytest.mark.parametrize("files, modules, words", LAYOUTS)
 def test_which_files_count(tmp_path, kind, files, modules, words):
@@ -226,6 +229,7 @@ CHECKPOINTS = [  # the files, the code of the notebook, which counts, and what i
 ]
 
 
+@without_flow
 @pytest.mark.parametrize("files, code, counts, words", CHECKPOINTS)
 def test_which_weights_count(tmp_path, files, code, counts, words):
     modules = dict.fromkeys(BOTH) if any(name.endswith("DDPM.py") for name in files) else {}
@@ -264,6 +268,7 @@ def test_a_module_in_another_encoding_is_read(tmp_path, encoding):
     assert f"DDPM.py is written in {encoding.upper()}" in found.notes[0] and "save it as UTF-8" in found.notes[0]
 
 
+@without_flow
 @pytest.mark.parametrize("content", ["# größer".encode(), b"\xef\xbb\xbfx = 1", b"# coding: latin-1\n# gr\xf6\xdfer", b"", b"x"])
 def test_what_python_reads_stays_as_it_is(tmp_path, content):
     found = taken(submission(tmp_path / "it", {"DDPM.py": content}), tmp_path)
@@ -287,6 +292,7 @@ def test_the_cases(tmp_path, case):
     assert not weights or (found.code / "best_checkpoint.pth").read_text() == "digits"
 
 
+@without_flow
 @pytest.mark.parametrize("what", ["nowhere", pytest.param("zip", marks=pytest.mark.slow)])
 def test_nothing_was_handed_in(tmp_path, what):
     where = tmp_path / "it"

@@ -85,7 +85,7 @@ def test_every_comparison_runs(model, small_mnist, tmp_path):
     assert all({"plain", "ours"} <= set(row.seconds) for row in rows) and "diffusers UNet2DModel" in rows[0].seconds
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(sys.platform != "linux", reason="counts as Linux does")
 def test_the_peak_memory_of_training(real_mnist):
     assert 0.5e9 < bench.peak_memory(real_mnist) < 4e9

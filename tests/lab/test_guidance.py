@@ -48,9 +48,8 @@ def close(one, other):
         methods.interval(0, 1e9),
         methods.projected(eta=1.0, momentum=0.0),
         methods.rescaled(0.0),
-        methods.rescaled(0.0, methods.plain),
     ],
-    ids=["plain", "everywhere", "projected by nothing", "rescaled by nothing", "rescaled plain"],
+    ids=["plain", "everywhere", "projected by nothing", "rescaled by nothing"],
 )
 def test_without_what_sets_it_apart_each_is_the_plain_one(method, omega):
     _, c, u = known()
@@ -116,7 +115,7 @@ def test_rescaled_has_the_contrast_of_the_conditional_image():
 
 
 @pytest.mark.parametrize(
-    "guidance", [methods.interval(0.2, 2, methods.projected()), methods.rescaled(0.7, methods.interval(0, 1)), methods.cfg_pp]
+    "guidance", [methods.interval(0.2, 2, methods.projected()), methods.interval(0, 1, methods.rescaled(0.7)), methods.cfg_pp]
 )
 def test_sample_takes_them(guidance):
     model = ConditionalDDPM(CONFIG).eval()
