@@ -30,10 +30,10 @@ def student_page(record):
     return TEMPLATES.get_template("student.html").render(record=plain(record))
 
 
-def class_page(title, records, failed=()):
+def class_page(title, records, failed=(), again=""):
     """The lecturer's page: the distribution of points, the misconceptions counted, and a row a submission.
 
-    failed: (name, why) of the submissions that could not be graded.
+    failed: (name, why) of the submissions that could not be graded. again: a sentence on points that moved, and on requests.
     """
     records = [plain(record) for record in records]
     counts = misconceptions(records)
@@ -42,6 +42,7 @@ def class_page(title, records, failed=()):
         title=plain(title),
         records=records,
         failed=plain(tuple(failed)),
+        again=again,
         sections=records[0].sections if records else (),
         mean=statistics.mean(given) if given else 0,
         median=statistics.median(given) if given else 0,
