@@ -1,4 +1,4 @@
-"""The command line for staff: python -m course handout | grade | mark | gradescope | nbgrader."""
+"""The command line for staff: python -m course handout | grade | mark | export | gradescope | nbgrader."""
 
 import argparse
 import os
@@ -21,8 +21,9 @@ def grade(arguments):
         return _grade_all(arguments)
     if arguments.submission is None:
         raise CommandError("no submission; name a folder or a zip, or a whole class: --all FOLDER --out REPORT")
-    if arguments.jobs:
-        raise CommandError("--jobs is for a class: --all FOLDER --out REPORT")
+    for option in ("jobs", "dry_run", "worker"):
+        if getattr(arguments, option):
+            raise CommandError(f"--{option.replace('_', '-')} is for a class: --all FOLDER --out REPORT")
     out = _writable(arguments.out)
     from course.grading import guard
 
@@ -49,14 +50,19 @@ def _grade_all(arguments):
     if arguments.out is None:
         raise CommandError("--all FOLDER needs --out REPORT, a new folder for the report, or one that is to be continued")
     from course.grading import classroom
+    from course.report import changes
 
     try:
-        failed = classroom.grade_all(arguments.all, arguments.out, arguments.jobs)
+        how = {"dry": arguments.dry_run, "worker": arguments.worker, "tell": print}
+        failed = classroom.grade_all(arguments.all, arguments.out, arguments.jobs, **how)
     except classroom.ClassError as error:
         raise CommandError(str(error)) from error
     except KeyboardInterrupt:
         raise CommandError("stopped; what is graded is kept, and the same command goes on from there") from None
-    print(f"the report is {Path(arguments.out) / 'index.html'}")
+    if arguments.dry_run:
+        print(f"nothing has changed in the report; what would is {Path(arguments.out) / classroom.PENDING / changes.NAME}")
+    else:
+        print(f"the report is {Path(arguments.out) / 'index.html'}")
     if failed:
         raise CommandError(f"{len(failed)} could not be graded: {', '.join(failed[:5])}; the report says why")
 
@@ -90,6 +96,20 @@ def _writable(out):
     return out
 
 
+def export(arguments):
+    """Write the points of a class as the file that a platform's grade book takes."""
+    from course.gradebook import export as gradebook
+
+    how = {"column": arguments.column, "matches": arguments.matches, "by_section": arguments.by_section, "out": arguments.out}
+    try:
+        lines, left_out = gradebook.export(arguments.report, arguments.roster, arguments.to, **how)
+    except gradebook.ExportError as error:
+        raise CommandError(str(error)) from error
+    print("\n".join(lines))
+    if left_out:
+        raise CommandError(f"{left_out} submissions are not in the file, see above")
+
+
 def gradescope(arguments):
     """Make the zip that is uploaded to Gradescope as the autograder."""
     from course.platforms import gradescope
@@ -118,12 +138,24 @@ def parser():
     command.add_argument("--out", help="the file to write (default: the terminal); with --all the folder of the report")
     command.add_argument("--all", metavar="FOLDER", help="grade a class: each sub-folder and zip of FOLDER is a submission")
     command.add_argument("--jobs", type=int, help="with --all, how many are graded at once (default: one more than there are cores)")
+    command.add_argument("--dry-run", action="store_true", help="with --all, say whose points would move, and leave the report as it is")
+    command.add_argument("--worker", action="store_true", help="with --all, share the class with others that run on the same folders")
     command.set_defaults(run=grade)
 
     command = commands.add_parser("mark", help="make the page on which people mark a class", description=mark.__doc__)
     command.add_argument("report", metavar="REPORT", help="the report of grade --all")
     command.add_argument("--take", nargs="+", default=[], metavar="FILE", help="files that the page has saved")
     command.set_defaults(run=mark)
+
+    command = commands.add_parser("export", help="write the points for a grade book", description=export.__doc__)
+    command.add_argument("report", metavar="REPORT", help="the report of grade --all")
+    command.add_argument("--roster", required=True, metavar="FILE", help="what the platform exported; for csv any table of people")
+    command.add_argument("--to", required=True, choices=("canvas", "moodle", "blackboard", "csv"), help="the platform")
+    command.add_argument("--column", metavar="NAME", help="the assignment's name or id there, where the roster has several")
+    command.add_argument("--matches", metavar="FILE", help="the list of what matched nobody, with its last column filled in")
+    command.add_argument("--by-section", action="store_true", help="with csv, a row a section")
+    command.add_argument("--out", metavar="FOLDER", help="where to write (default: REPORT/export)")
+    command.set_defaults(run=export)
 
     command = commands.add_parser("gradescope", help="make the upload for Gradescope", description=gradescope.__doc__)
     command.add_argument("out", metavar="OUT.zip", help="the file")

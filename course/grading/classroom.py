@@ -6,24 +6,28 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
+import time
+from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from course.grading import guard
-from course.handout.handout import ROOT
+from course.grading import again, guard
+from course.grading.claims import LOST, Claims, clear
 from course.marking import marks as marks_file
-from course.report import pages
+from course.report import changes, pages, requests
 from course.report.record import from_json, to_json
 from course.report.safe import cell, file_name, plain
 from course.report.writers import points
 from lab.training.checkpoint import write_rows, write_text
 
-GRADER = ("config.py", "utils.py", "course", "lab", "tests")  # what a score depends on, besides the submission
 RECORDS = "records"  # a folder of the report; where it exists, the folder is the report of a class
+PENDING = "pending"  # a folder of the report: that of a dry run
 CLASS = "class.json"  # a file of the report: its title, the submissions in their order, and what could not be graded
+PAUSE, WRITING = 1, 600  # seconds between two looks at what other workers have done; for another to write the report
 AGAIN = "give the command grade --all again, which makes anew what is missing"
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
 LARGE = 256 << 20  # bytes; of a larger file only the size and modification time are hashed
@@ -33,41 +37,140 @@ class ClassError(Exception):
     """A class that cannot be graded as asked; the message says what to do."""
 
 
-def grade_all(folder, report, jobs=None, grade=None):
+def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False, lost=LOST, tell=lambda line: None):
     """Grade each sub-folder and zip of `folder`; write the records, scores.csv, a page a submission and index.html to `report`.
 
-    A record is used again where neither the submission nor the grader has changed. jobs: how many are graded at once, by default
-    default_jobs(). grade: see course.grading.guard.graded. Returns the names of what could not be graded. Raises ClassError, before
-    any work where it can.
+    Graded again is what a change of the submission or of the course can have changed, and no other section. jobs: how many are graded
+    at once, by default default_jobs(). grade: see course.grading.guard.graded. dry: the report stays as it is; the new records wait in
+    its folder PENDING, and the next grading takes them from there. worker: share the work with others that run on the same folders;
+    lost: see course.grading.claims. tell: called with a line a submission whose points moved. Returns the names of what could not be
+    graded. Raises ClassError, before any work where it can.
     """
     folder, report = Path(folder).absolute(), Path(report).absolute()
     if jobs is not None and jobs < 1:
         raise ClassError(f"--jobs {jobs}; allowed is a whole number of at least 1")
+    if dry and worker:
+        raise ClassError("--dry-run and --worker do not go together: a dry run grades on one machine")
     names = _submissions(folder, report)
     _prepare(report)
-    with _alone(report):
-        marks_file.read(report)  # a damaged one is an error before any work
-        grader = _digest(*(ROOT / name for name in GRADER))
-        digests = {name: f"{_digest(path)} by {grader}" for name, path in names.items()}
-        records = {name: record for name in names if (record := _kept(report, name, digests[name]))}
-        todo = {name: path for name, path in names.items() if name not in records}
-        failed = {}
-        bar = tqdm(total=len(names), initial=len(records), unit="submission", desc=folder.name, disable=None)
-        with bar, contextlib.closing(guard.graded(todo, jobs or default_jobs(), grade)) as graded:
-            for name, record, why in graded:
-                if record:
-                    records[name] = _keep(report, name, digests[name], plain(record))
-                else:
-                    failed[name] = why
-                bar.update()
-        about = {"title": folder.name, "submissions": [name for name in names if name in records], "failed": failed}
-        write_text(report / CLASS, json.dumps(about, indent=1))
-        remake(report)
+    requests.read(report), marks_file.read(report)  # a damaged file is an error before any work
+    with contextlib.nullcontext() if worker else _alone(report):
+        if dry:
+            _prepare(report / PENDING)
+        work = _Work(report, names, dry, Claims(report / RECORDS, lost) if worker else None)
+        with tqdm(total=len(names), unit="submission", desc=folder.name, disable=None) as bar:
+            work.run(jobs or default_jobs(), grade, bar)
+        with _alone(report, WRITING) if worker else contextlib.nullcontext():
+            failed = {name: why for name, why in work.failed.items() if not worker or work.task(name)}  # another may have done it
+            if dry:
+                write_text(work.out / changes.NAME, changes.page(folder.name, work.moved, dry=True))
+            else:
+                _finish(report, folder.name, names, failed)
+    for line in changes.lines(work.moved):
+        tell(line)
     return list(failed)
 
 
+class _Work:
+    """The grading of a class by this process. claims: where other workers take part in it."""
+
+    def __init__(self, report, names, dry, claims):
+        self.report, self.names, self.dry, self.claims = report, names, dry, claims
+        self.out = report / PENDING if dry else report
+        self.course, self.when = again.Course(), datetime.now().isoformat(" ", "seconds")
+        self.digests, self.tasks, self.only, self.failed = {}, {}, {}, {}
+        self.moved = []  # (submission, what course.grading.again.moved says)
+        self.open = dict(names)  # what is not yet graded, by this worker or another
+
+    def run(self, jobs, grade, bar):
+        if not self.claims:
+            clear(self.report / RECORDS)
+        while self.open:
+            before = len(self.open)
+            try:
+                with contextlib.closing(guard.graded(self._todo(bar), jobs, grade, only=self.only)) as graded:
+                    for name, record, why in graded:
+                        self._done(name, record, why)
+                        bar.update()
+            finally:
+                for name in self.tasks.keys() & self.open.keys() if self.claims else ():
+                    self.claims.drop(name)  # it was stopped: another may go on
+            if len(self.open) == before:
+                time.sleep(PAUSE)  # others work on what is left, or have died over it
+
+    def _todo(self, bar):
+        """Yield (name, path) of what this process is to grade next."""
+        for name in list(self.open):
+            task = self.task(name)
+            if task and self.claims:
+                if not self.claims.take(name):
+                    self._give_up(name)
+                    continue
+                task = self.task(name)  # once more, as another worker may just have finished it
+            waiting = task and self._waiting(name, task)
+            if task and not waiting:
+                self.tasks[name], self.only[name] = task, task.sections
+                yield name, self.names[name]
+                continue
+            if waiting and self.dry:
+                self.moved += [(name, moved) for moved in waiting["moved"]]
+            elif waiting:
+                self._keep(name, dataclasses.replace(task, sections=None), from_json(json.dumps(waiting["record"])))
+            if self.claims:
+                self.claims.drop(name)
+            del self.open[name]
+            bar.update()
+
+    def task(self, name):
+        """The Task for a submission, or None where its record is a present one."""
+        if name not in self.digests:
+            self.digests[name] = _digest(self.names[name])
+        return again.task(self.course, self.digests[name], _kept(self.report, name))
+
+    def _waiting(self, name, task):
+        """What the record file of an earlier dry run holds, if it is what this task asks for."""
+        kept = _kept(self.report / PENDING, name)
+        return kept if kept and kept["of"] == task.of else None
+
+    def _give_up(self, name):
+        if self.claims.given_up(name):
+            del self.open[name]
+            self.failed[name] = self.claims.why(name)
+
+    def _done(self, name, record, why):
+        if self.claims and not self.claims.holds(name):
+            return  # it took too long; another worker is at it
+        del self.open[name]
+        if record:
+            self._keep(name, self.tasks[name], plain(record))
+        else:
+            self.failed[name] = why
+        if self.claims and record:
+            self.claims.drop(name)
+        elif self.claims:
+            self.claims.fail(name, why)
+
+    def _keep(self, name, task, record):
+        kept, history = _kept(self.report, name), []
+        if kept:
+            old = from_json(json.dumps(kept["record"]))
+            record = again.merged(old, record, task.sections)
+            moved = again.moved(old, record, self.when, task.why)
+            self.moved += [(name, moved)] if moved else []
+            history = [*([] if self.dry else kept.get("moved", [])), *([moved] if moved else [])]
+        _keep(self.out, name, task.of, record, history)
+
+
+def _finish(report, title, names, failed):
+    """Make the report from the records that are there."""
+    shutil.rmtree(report / PENDING, ignore_errors=True)  # all of it is in the records now, or outdated
+    graded = [name for name in names if name not in failed and _kept(report, name)]
+    write_text(report / CLASS, json.dumps({"title": title, "submissions": graded, "failed": failed}, indent=1))
+    remake(report)
+
+
 def remake(report):
-    """Write the students' pages, scores.csv and index.html, and the points of marks.json, from the records and marks that are there."""
+    """Make the report from the records and marks that are there: all pages, scores.csv, and the points of marks.json."""
     about, marks = _about(report), marks_file.read(report)
     records, given = [], {}
     for record in recorded(report):
@@ -79,7 +182,9 @@ def remake(report):
     counted = marks_file.points(given)
     if counted != marks["points"]:  # an answer has changed since it was marked, or its section needs no person any more
         write_text(report / marks_file.NAME, marks_file.text({**marks, "points": counted}))
-    _write(report, about["title"], records, about["failed"], given)
+    told, asked = histories(report), requests.read(report)
+    write_text(report / changes.NAME, changes.page(about["title"], told, requests.answered(asked, records)))
+    _write(report, about["title"], records, about["failed"], given, changes.summary(told, asked))
 
 
 def recorded(report):
@@ -117,6 +222,17 @@ def opened(report):
         yield
 
 
+def histories(report):
+    """[(submission, what moved once)] of all records of a report, as course.grading.again.moved says; the last first."""
+    found = []
+    for path in (report / RECORDS).glob("*.json"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # a damaged record is made anew
+            kept = json.loads(path.read_text("utf-8"))
+            found += [(kept["record"]["submission"], moved) for moved in kept.get("moved", ())]
+    found.sort(key=lambda each: each[0].casefold())
+    return sorted(found, key=lambda each: each[1]["when"], reverse=True)
+
+
 def _submissions(folder, report):
     """{name: path} of the submissions in a folder, by name."""
     if not folder.is_dir():
@@ -151,10 +267,10 @@ def _prepare(report):
 
 
 @contextlib.contextmanager
-def _alone(report):
-    """An exclusive lock on the report; that of a process that died is free."""
+def _alone(report, seconds=0):
+    """An exclusive lock on the report, waited for that long; that of a process that died is free."""
     try:
-        lock = FileLock(report / RECORDS / ".lock", timeout=0).acquire()
+        lock = FileLock(report / RECORDS / ".lock", timeout=seconds).acquire()
     except Timeout:
         raise ClassError(f"another grading is writing to {report}; wait for it, or name another folder") from None
     with lock:
@@ -192,20 +308,20 @@ def _files(top):
                     waiting.append(entry.path)
 
 
-def _keep(report, name, digest, record):
-    """Write the page, then the record, so that a record always has a page; return what is needed of it until all are graded."""
+def _keep(report, name, digest, record, moved=()):
+    """Write the page, then the record, so that a record always has a page. digest, moved: see course.grading.again."""
     write_text(report / pages.FOLDER / f"{file_name(name)}.html", pages.student_page(record))
-    kept = {"of": digest, "record": json.loads(to_json(record))}
+    kept = {"of": digest, "record": json.loads(to_json(record)), "moved": list(moved)}
     write_text(report / RECORDS / f"{file_name(name)}.json", json.dumps(kept, indent=1))
-    return _light(record)
 
 
-def _kept(report, name, digest):
-    """The cached record, if submission and grader are unchanged, else None."""
+def _kept(report, name):
+    """What the file of a record holds; None where there is none, or a damaged one."""
     try:
         kept = _read(report, name)
-        return _light(from_json(json.dumps(kept["record"]))) if kept["of"] == digest else None
-    except (OSError, ValueError, KeyError, TypeError):
+        from_json(json.dumps(kept["record"]))
+        return kept if isinstance(kept["of"], str) or kept["of"].keys() == {"submission", "files"} else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -223,12 +339,12 @@ def default_jobs():
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1) + 1
 
 
-def _write(report, title, records, failed, given):
+def _write(report, title, records, failed, given, told):
     rows = [_row(record, given[record.submission]) for record in records]
     empty = dict.fromkeys(rows[0] if rows else ())
     rows += [{**empty, "submission": cell(name), "notes": cell(f"not graded: {why}")} for name, why in failed.items()]
     write_rows(report / "scores.csv", rows)
-    write_text(report / "index.html", pages.class_page(title, records, failed.items(), given))
+    write_text(report / "index.html", pages.class_page(title, records, failed.items(), given, again=told))
 
 
 def _row(record, given):

@@ -19,19 +19,22 @@ END_SECONDS = 15  # for a grading that is told to end
 LOOK = "Look at the file itself: the grading was stopped before it was laid out here."
 
 
-def graded(todo, jobs, grade=None, seconds=SECONDS):
+def graded(todo, jobs, grade=None, seconds=SECONDS, only=None):
     """Grade the submissions {name: path}, `jobs` at once. grade: a function in place of course.grading.grading.grade.
 
-    Yields (name, record, None) as each is done, or (name, None, why) if this machine cannot grade it.
+    todo: also an iterator of (name, path), asked for the next when there is room for it. only: {name: sections} of those of which only
+    some sections are graded. Yields (name, record, None) as each is done, or (name, None, why) if this machine cannot grade it.
     """
     context = multiprocessing.get_context("forkserver")  # which imports torch only once
     context.set_forkserver_preload(["course.grading.grading"])
-    waiting, running = list(todo.items()), {}
+    waiting, running = iter(todo.items() if isinstance(todo, dict) else todo), {}
     try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                one = _Grading(context, grade, *waiting.pop(0), seconds)
+        while True:
+            while len(running) < jobs and (following := next(waiting, None)):
+                one = _Grading(context, grade, *following, seconds, (only or {}).get(following[0]))
                 running[one.answer] = one
+            if not running:
+                return
             next_end = min(one.until for one in running.values()) - time.monotonic()
             ready = connection.wait(running, max(0, next_end))
             for one in [one for one in running.values() if one.answer in ready or one.until <= time.monotonic()]:
@@ -47,11 +50,11 @@ def graded(todo, jobs, grade=None, seconds=SECONDS):
 class _Grading:
     """A running grading, which is ended at `until`. Its process sends (the record as JSON, None) or (None, why) to `answer`."""
 
-    def __init__(self, context, grade, name, path, seconds):
+    def __init__(self, context, grade, name, path, seconds, only):
         self.name, self.began = name, time.monotonic()
         self.until = self.began + seconds
         self.answer, theirs = context.Pipe(duplex=False)
-        self.process = context.Process(target=_grade, args=(theirs, grade, path, name))
+        self.process = context.Process(target=_grade, args=(theirs, grade, path, name, only))
         self.process.start()
         theirs.close()
 
@@ -87,13 +90,13 @@ class _Grading:
         self.answer.close()
 
 
-def _grade(answer, grade, path, name):
+def _grade(answer, grade, path, name, only):
     """The entry point of a grading's own process."""
     _begin()
     try:
         if grade is None:
             from course.grading.grading import grade  # here, as its parent has no need of it
-        said = to_json(grade(path, name=name)), None
+        said = to_json(grade(path, name=name, **({} if only is None else {"only": only}))), None
     except Exception as error:  # of this machine; the other submissions are graded all the same
         said = None, f"{type(error).__name__}: {error}"
     answer.send(said)

@@ -52,10 +52,11 @@ def student_page(record, given=None):
     return TEMPLATES.get_template("student.html").render(record=plain(record), given=given or {})
 
 
-def class_page(title, records, failed=(), given=None):
+def class_page(title, records, failed=(), given=None, again=""):
     """The lecturer's page: the distribution of points, the misconceptions counted, and a row a submission.
 
     failed: (name, why) of the submissions that could not be graded. given: {submission: {section: course.marking.marks.Given}}.
+    again: a sentence on points that moved, and on requests.
     """
     records = [plain(record) for record in records]
     given = {record.submission: (given or {}).get(record.submission, {}) for record in records}
@@ -67,6 +68,7 @@ def class_page(title, records, failed=(), given=None):
         given=given,
         waiting=sum(marked(given[record.submission], section.key) == "…" for record in records for section in record.open_sections),
         failed=plain(tuple(failed)),
+        again=again,
         sections=records[0].sections if records else (),
         mean=statistics.mean(reached) if reached else 0,
         median=statistics.median(reached) if reached else 0,

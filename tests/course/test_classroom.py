@@ -18,8 +18,9 @@ from records import EVIL, SHIFTED, SWAPPED, a_record, grade
 from test_writers import EVIL_PLAIN
 
 from course.__main__ import main
-from course.grading import classroom
+from course.grading import classroom, depends
 from course.grading.classroom import ClassError, grade_all
+from course.grading.rubric import POINTS
 from course.report import pages
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ def school(tmp_path, monkeypatch):
     """A folder with a class, as {name: what the stand-in of the grader sees}, and where the gradings are counted."""
     monkeypatch.setenv("GRADED", str(tmp_path / "graded"))
     forkserver._forkserver._stop()  # it keeps the environment that it was started in
-    monkeypatch.setattr(classroom, "GRADER", ("config.py",))  # so that the tests can run while the grader is worked on
+    graded_with("config.py", monkeypatch)  # so that the tests can run while the grader is worked on
 
     def make(says):
         for name, text in says.items():
@@ -40,6 +41,11 @@ def school(tmp_path, monkeypatch):
         return tmp_path / "in", tmp_path / "out"
 
     return make
+
+
+def graded_with(path, monkeypatch):
+    """Let all sections depend on this file alone."""
+    monkeypatch.setattr(depends, "needs", lambda: dict.fromkeys(POINTS, frozenset([path])))
 
 
 def graded(folder):
@@ -95,7 +101,7 @@ def test_it_goes_on_and_grades_again_only_what_changed(school, monkeypatch):
     (report / "records" / "alice.json").write_text('{"of": "dam')
     grade_all(folder, report, grade=grade)
     assert graded(folder) == ["alice", "bob", "new"] and scores(report)["bob"]["automatic"] == "22"
-    monkeypatch.setattr(classroom, "GRADER", ("pyproject.toml",))
+    graded_with("pyproject.toml", monkeypatch)
     grade_all(folder, report, grade=grade)
     assert len(graded(folder)) == 6, "another grader gives other scores"
 
@@ -123,8 +129,9 @@ RUN = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 from records import grade
-from course.grading import classroom
-classroom.GRADER = ("config.py",)
+from course.grading import classroom, depends
+from course.grading.rubric import POINTS
+depends.needs = lambda: dict.fromkeys(POINTS, frozenset(["config.py"]))
 classroom.grade_all(sys.argv[1], sys.argv[2], 2, grade)
 """
 
