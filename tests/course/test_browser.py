@@ -10,11 +10,12 @@ import pytest
 from a_class import a_submission, thirty, version, write
 from browser import axe_source, chromium, violations
 from records import EVIL
+from test_readable import MOVED, REQUEST
 
 from course.__main__ import main
 from course.marking import marking, page
 from course.marking import marks as marks_file
-from course.report import pages
+from course.report import changes, pages
 from course.report.safe import file_name
 
 pytestmark = pytest.mark.slow
@@ -295,6 +296,7 @@ def test_axe_finds_nothing(browser, opened, tmp_path, view, scheme):
     width, height, scale = VIEWS[view]
     context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme=scheme)
     students = sorted((tmp_path / "report" / "students").iterdir())
+    (tmp_path / "report" / "again.html").write_text(changes.page("autumn", [("Ada Kowalska", MOVED)], [REQUEST]))
     for path in (*sorted((tmp_path / "report").glob("*.html")), students[0]):
         tab = opened(path, context=context)
         if path.name == "mark.html":

@@ -11,12 +11,15 @@ from a_class import a_submission
 
 from course.marking import marks as marks_file
 from course.marking import page
-from course.report import pages
+from course.report import changes, pages
 from ResUNet import ConditionalUnet
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = Path(pages.__file__).parent / "templates"
 LEAST = {"text": 4.5, "line": 3}  # contrast, WCAG 2.2 (1.4.3, 1.4.11)
+MOVED = {"when": "2026-01-01 10:00", "why": "a check has changed", "from": 20, "to": 22, "rows": [
+    {"section": "2.1", "what": "beta_t rises", "from": 0, "to": 2, "says": "It was right."}]}  # fmt: skip
+REQUEST = {"submission": "Ada Kowalska", "section": "2.1", "request": "please", "answer": "", "now": "2 / 4", "known": True}
 LINES = {"line"}  # colours of borders of things to use; those of separators, "faint", carry no meaning
 
 
@@ -29,6 +32,7 @@ def made():
         "class": pages.class_page("autumn", records, [("eve", "why")], {"Ada Kowalska": given}),
         "student": pages.student_page(records[0], given),
         "mark": page.page("autumn", records, marks_file.new()),
+        "again": changes.page("autumn", [("Ada Kowalska", MOVED)], [REQUEST]),
     }
 
 
@@ -84,7 +88,7 @@ def wrong_in(html):
             yield "a box that scrolls and cannot be reached by keyboard"
 
 
-@pytest.mark.parametrize("name", ["class", "student", "mark"])
+@pytest.mark.parametrize("name", ["class", "student", "mark", "again"])
 def test_the_structure_of_a_page(made, name):
     assert list(wrong_in(made[name])) == []
 
