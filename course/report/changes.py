@@ -4,6 +4,7 @@ moved: (submission, what course.grading.again.moved says) each.
 """
 
 from itertools import groupby
+from textwrap import shorten
 
 from course.report import pages
 from course.report.safe import file_name, plain
@@ -37,7 +38,8 @@ def lines(moved):
     for name, what in sorted(moved, key=lambda each: each[0].casefold()):
         yield plain(f"{name}: {points(what['from'])} -> {points(what['to'])} points; {what['why']}")
         for row in what["rows"]:
-            yield plain(f"    {row['section']}: {row['what']}: {said(row['from'])} -> {said(row['to'])}")
+            why = f": {shorten(row['says'], 100, placeholder=' …')}" if row["says"] else ""  # such as that it took too long
+            yield plain(f"    {row['section']}: {row['what']}: {said(row['from'])} -> {said(row['to'])}{why}")
 
 
 def summary(moved, requests):

@@ -36,24 +36,15 @@ def write(path, rows, encoding="utf-8-sig", delimiter=",", quoting=csv.QUOTE_MIN
 
 
 def canvas(path, item="Conditional DDPM (90210)", cells=None, possible="40.00", **how):
-    """A whole grade book, with two other assignments, sums, the row on posting and the test student. cells: {number: the present cell}."""
-    header = [
-        "Student",
-        "ID",
-        "SIS User ID",
-        "SIS Login ID",
-        "Section",
-        "Warm-up (90117)",
-        item,
-        "Essay (5 pages) (90311)",
-        "Current Score",
-    ]
-    rows = [header, ["", "", "", "", "", "", "Manual Posting", "", ""]]
-    rows.append(["    Points Possible", "", "", "", "", "10.00", possible, "5.00", "(read only)"])
+    """A whole grade book, with two other assignments, one that is closed, sums, the row on posting and the test student. cells: {number: the present cell}."""
+    info = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
+    header = [*info, "Warm-up (90117)", item, "Essay (5 pages) (90311)", "Old (1)", "Current Score"]
+    rows = [header, ["", "", "", "", "", "", "Manual Posting", "", "", ""]]
+    rows.append(["    Points Possible", "", "", "", "", "10.00", possible, "5.00", "(read only)", "(read only)"])
     for number in range(30):
         given, family, own, university, login = person(number)
-        rows.append([f"{family}, {given}", own, university, login, "Diffusion 101", "7.50", (cells or {}).get(number, ""), "", "75.00"])
-    rows.append(["Student, Test", "99999", "", "3f2a9c", "Diffusion 101", "", "", "", ""])
+        rows.append([f"{family}, {given}", own, university, login, "Diffusion 101", "7.50", (cells or {}).get(number, ""), "", "", "75.00"])
+    rows.append(["Student, Test", "99999", "", "3f2a9c", "Diffusion 101", "", "", "", "", ""])
     return write(path, rows, **how)
 
 

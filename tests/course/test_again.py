@@ -83,7 +83,7 @@ def test_only_the_sections_that_a_change_can_reach_are_graded_again(school):
     moved = [f"student {n:02}" for n in range(0, 30, 5)]
     assert [line.split(":")[0] for line in lines if not line.startswith(" ")] == moved
     assert lines[0] == "student 00: 22 -> 19.5 points; changed in the course: forward.py"
-    assert lines[1] == "    2.2 Training: x_t mixes image and noise by the two roots: 6 -> 3.5"
+    assert lines[1] == "    2.2 Training: x_t mixes image and noise by the two roots: 6 -> 3.5: The two roots are swapped."
     assert school.scores() == {f"student {n:02}": "19.5" if n % 5 == 0 else "22" for n in range(30)}
     kept = school.record("student 05")["record"]
     assert [section["key"] for section in kept["sections"]] == KEYS and kept["notes"] == ["graded 6", "graded 6"][:1]

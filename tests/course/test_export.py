@@ -12,6 +12,7 @@ from rosters import PEOPLE, person, submissions
 from course.__main__ import main
 from course.gradebook import sheet as sheets
 from course.gradebook.export import export
+from course.gradebook.feedback import _folder_name
 from course.gradebook.grades import ExportError
 from course.gradebook.people import Roster, people, words
 from course.gradebook.platforms import canvas
@@ -57,7 +58,7 @@ def test_canvas_knows_each_assignment_by_name_or_id_and_never_takes_a_sum(tmp_pa
     assert sheet.header[canvas(sheet, "Essay (5 pages)").item] == "Essay (5 pages) (90311)"
     with pytest.raises(SheetError, match=r"has 3 assignments, Warm-up \(90117\) \| Conditional DDPM \(90210\) .*name that of this course"):
         canvas(sheet)
-    for wanted in ("Current Score", "DDPM", "9021"):
+    for wanted in ("Current Score", "DDPM", "9021", "Old"):
         with pytest.raises(SheetError, match="is none of the assignments"):
             canvas(sheet, wanted)
 
@@ -93,6 +94,7 @@ def test_moodle_and_its_feedback(tmp_path):
     assert "2.5 Guidance weight: 3.5 of 4, by a person" in texts["Ada Vexhall_81000_assignsubmission_file_/feedback.txt"]
     assert "2.5 Guidance weight: not marked yet" in texts["Zoë Müller-Öst_81007_assignsubmission_file_/feedback.txt"]
     assert "Rosa =1+1_81203_assignsubmission_file_/feedback.txt" in texts
+    assert _folder_name("Jo_7_ /Doe. ") == "Jo 7   Doe", "an underscore would part it elsewhere"
 
 
 @pytest.mark.parametrize("how", [{}, {"encoding": "utf-8", "delimiter": ","}], ids=["xls", "csv"])
