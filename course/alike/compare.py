@@ -5,11 +5,10 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 
-THRESHOLD = 0.5  # likeness from which a pair is shown; set on hands a and b of tests/course/solutions, measured on c, d and e
+THRESHOLD = 0.5  # likeness from which a pair is to be looked at: independent solutions have less, disguised copies more; see measured.py
 PRIOR = 10  # submissions that are imagined beside the class without the passage, so that three are not thought of as a whole class
 LEAST = 60.0  # weight of a submission that says as much as one of ordinary size; a smaller one has little that could be told apart
 MISTAKE = 8.0  # a shared mistake counts as so many passages of its rarity
-OWN = 3  # nodes from which a passage counts whole; see weight
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Class:
 
     def weight(self, passage, own):
         """In bits, how rare a passage is. own: how many submissions it is looked at in, which do not count themselves."""
-        return math.log2((len(self.works) - own + PRIOR) / (self.having[passage] - own + 1) ) if self.having[passage] >= own else 0.0
+        return math.log2((len(self.works) - own + PRIOR) / (self.having[passage] - own + 1))
 
     def likeness(self, one, other):
         """0 to 1: the weight of what two works share, of the weight of the one that has less."""

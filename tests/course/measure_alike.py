@@ -26,6 +26,7 @@ from course.alike.passages import passages
 FILES = ("DDPM.py", "ResUNet.py")
 METHODS = ("scheduler", "forward", "sample")
 CLASSES, SIZE = 40, 30
+HOW = {**{name: (name,) for name in DISGUISES}, "all at once": ()}
 
 
 @cache
@@ -134,9 +135,9 @@ def main():
     print(f"SOLUTIONS, HANDS = {len(right())}, {len({name[0] for name in right()})}")
     print(f"BETWEEN, WITHIN = {alarms[False]}, {alarms[True]}  # the most alike: {most}")
     print(f"CLASSES, CLASS_ALARMS = {CLASSES}, {classes()}")
-    for name, how in {**{name: (name,) for name in DISGUISES}, "all": ()}.items():
+    for name, how in HOW.items():
         found, copies, least = copied(*how)
-        print(f"COPIES {name}: ({found}, {copies})  # the least likeness {least:.2f}", flush=True)
+        print(f'COPIES "{name}": ({found}, {copies})  # the least likeness {least:.2f}', flush=True)
     print(f"PARTS = {parts()}")
     print(f"SLIPS = {slips()}")
 
