@@ -14,7 +14,12 @@ from course.report import stored
 from course.report.pages import TEMPLATES
 from course.report.safe import plain
 
-GIVEN = ("DDPM.py", "ResUNet.py", "explorations/FM.py", "course/alike/textbook.txt")  # the handout with our solution, and the textbook's forms
+GIVEN = (
+    "DDPM.py",
+    "ResUNet.py",
+    "explorations/FM.py",
+    "course/alike/textbook.txt",
+)  # the handout with our solution, and the textbook's forms
 MOST_PAIRS, LEAST_PAIRS = 40, 5  # laid out side by side; so many even if none reaches THRESHOLD
 MOST_NUMBERS = 15  # passages of a pair that get a number, by which they are found on both sides
 MOST_LINES = 500  # of a submission beside another
@@ -56,7 +61,9 @@ def compare(folder, out, earlier=(), report=None, handout=()):
         raise ValueError("--earlier names a folder twice, or FOLDER itself; give each year once")
     mistakes = _mistakes(report) if report else {}
     years = [(Path(each).absolute(), each != folder) for each in (folder, *earlier)]
-    there = [(path, name, f"{year.name}/{name}" if old else name, old) for year, old in years for name, path in _submissions(year, out).items()]
+    there = [
+        (path, name, f"{year.name}/{name}" if old else name, old) for year, old in years for name, path in _submissions(year, out).items()
+    ]
     read, notes = {}, []
     for path, name, called, old in there:
         called = called if called not in read else f"{path.parent.parent.name}/{called}"
@@ -67,7 +74,11 @@ def compare(folder, out, earlier=(), report=None, handout=()):
         elif one.files:
             notes.append(f"{called}: holds nothing but the handout and the textbook's forms; there is nothing to compare.")
     if report:
-        notes += [f"{name}: has no record in the report; its mistakes are not known." for _, name, _, old in there if not old and name not in mistakes]
+        notes += [
+            f"{name}: has no record in the report; its mistakes are not known."
+            for _, name, _, old in there
+            if not old and name not in mistakes
+        ]
     found = Class(one.work for one in read.values())
     pairs = found.pairs(0, MOST_PAIRS)
     alike = [pair for pair in found.pairs() if pair.likeness >= THRESHOLD]
@@ -178,7 +189,14 @@ def _lines(side, having, numbers, few):
         around = {line + k for line in own for k in (-1, 0, 1)}
         for number, line in enumerate(text.splitlines(), 1):
             if number in around and left > 0:
-                rows.append((number, ("", "shared", "rare", "alone")[marks.get((file, number), 0)], labels.get((file, number), []), plain(line)[:300]))
+                rows.append(
+                    (
+                        number,
+                        ("", "shared", "rare", "alone")[marks.get((file, number), 0)],
+                        labels.get((file, number), []),
+                        plain(line)[:300],
+                    )
+                )
                 left -= 1
             elif rows and rows[-1][0]:
                 rows.append(("", "", [], "…"))

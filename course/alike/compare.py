@@ -73,6 +73,8 @@ def clusters(pairs):
     """The names that pairs connect, directly or through others, [[name]]; the largest first."""
     group = {}
     for pair in pairs:
-        joined = group.get(pair.one, [pair.one]) + [n for n in group.get(pair.other, [pair.other]) if n not in group.get(pair.one, [pair.one])]
+        joined = group.get(pair.one, [pair.one]) + [
+            n for n in group.get(pair.other, [pair.other]) if n not in group.get(pair.one, [pair.one])
+        ]
         group |= dict.fromkeys(joined, joined)
     return sorted({id(each): sorted(each) for each in group.values()}.values(), key=lambda each: (-len(each), each))

@@ -4,7 +4,6 @@ import json
 import math
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from course.handout.handout import ROOT
 from course.report.pages import TEMPLATES
@@ -100,14 +99,17 @@ def _part(key, title, records, before, excerpt):
         then = Share(len(held_before.get(what, ())), len(earlier)) if earlier is not None else None
         best = sorted(names, key=lambda name: (faults[name], name))
         alone = [name for name in best if faults[name] == 1]
-        found.append(Diagnosis(what, (where | where_before)[what], Share(len(names), len(now)), len(alone), slips(what), then, excerpt(key, alone or best)))
+        example = plain(excerpt(key, alone or best)) if names else None
+        found.append(Diagnosis(what, (where_before | where)[what], Share(len(names), len(now)), len(alone), slips(what), then, example))
     then = _unexplained(earlier) if earlier is not None else None
     return Part(key, title, tuple(found), _unexplained(now), len(records) - len(now), then)
 
 
 def _judged(key, records):
     """{submission: its section} of those in which there is something to judge."""
-    sections = {record.submission: section for record in records for section in record.sections if section.key == key and section.properties}
+    sections = {
+        record.submission: section for record in records for section in record.sections if section.key == key and section.properties
+    }
     seen = lambda section: any(each.points or each.misconceptions for each in section.properties)
     return {name: section for name, section in sections.items() if seen(section)}
 
@@ -159,7 +161,11 @@ def text(parts):
         lines += ["", part.title]
         for each in part.diagnoses:
             low, high = each.share.interval
-            then = "" if each.before is None else f", before {each.before.count} of {each.before.of}{f': {each.change}' if each.change else ''}"
+            then = (
+                ""
+                if each.before is None
+                else f", before {each.before.count} of {each.before.of}{f': {each.change}' if each.change else ''}"
+            )
             lines.append(f"  {each.share.count:3} of {each.share.of} ({100 * low:.0f} to {100 * high:.0f} %{then})  {each.what}")
         if part.unexplained.count:
             lines.append(f"  {part.unexplained.count:3} of {part.unexplained.of} lost points without a diagnosis")

@@ -1,7 +1,7 @@
 """Disguised copies of a solution, as somebody makes them who hands in another's: each disguise keeps what the code computes.
 
-    from disguise import DISGUISES, disguised
-    disguised(text, "renamed", "turned", seed=3)
+from disguise import DISGUISES, disguised
+disguised(text, "renamed", "turned", seed=3)
 """
 
 import ast
@@ -111,9 +111,16 @@ class _Turned(ast.NodeTransformer):
         self.generic_visit(node)
         call, inside = node.iter, [each for part in node.body for each in ast.walk(part)]
         ranged = isinstance(call, ast.Call) and getattr(call.func, "id", "") == "range" and isinstance(node.target, ast.Name)
-        if not ranged or node.orelse or any(isinstance(each, ast.Continue) for each in inside) or node.target.id in _names(ast.Module(node.body, []), ast.Store):
+        if (
+            not ranged
+            or node.orelse
+            or any(isinstance(each, ast.Continue) for each in inside)
+            or node.target.id in _names(ast.Module(node.body, []), ast.Store)
+        ):
             return node
-        first, last, step = {1: (ast.Constant(0), *call.args, ast.Constant(1)), 2: (*call.args, ast.Constant(1)), 3: (*call.args,)}[len(call.args)]
+        first, last, step = {1: (ast.Constant(0), *call.args, ast.Constant(1)), 2: (*call.args, ast.Constant(1)), 3: (*call.args,)}[
+            len(call.args)
+        ]
         down = isinstance(step, ast.UnaryOp)
         if not isinstance(step, ast.Constant) and not (down and isinstance(step.operand, ast.Constant)):
             return node
@@ -203,12 +210,12 @@ def split(tree, chance):
 def padded(tree, chance):
     """Code that does nothing."""
     for i, function in enumerate(_functions(tree)):
-        more = ast.parse(f"inutile_{i} = [k * 3 + {i} for k in range(4)]\nif len(inutile_{i}) > 9:\n    raise ValueError(str(inutile_{i}))").body
+        more = ast.parse(
+            f"inutile_{i} = [k * 3 + {i} for k in range(4)]\nif len(inutile_{i}) > 9:\n    raise ValueError(str(inutile_{i}))"
+        ).body
         first = 1 if ast.get_docstring(function) else 0
         function.body[first:first] = more
     return tree
 
 
-DISGUISES = {
-    each.__name__: each for each in (translated, commuted, reordered, turned, inlined, split, rooted, extracted, padded, renamed)
-}
+DISGUISES = {each.__name__: each for each in (translated, commuted, reordered, turned, inlined, split, rooted, extracted, padded, renamed)}

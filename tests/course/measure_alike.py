@@ -71,7 +71,9 @@ def independent():
     found, most = Class(right().values()), {False: [], True: []}
     for one, other in itertools.combinations(found.works, 2):
         most[one.name[0] == other.name[0]].append((found.likeness(one, other), one.name, other.name))
-    return {same: (sum(row[0] >= THRESHOLD for row in each), len(each)) for same, each in most.items()}, {k: max(v) for k, v in most.items()}
+    return {same: (sum(row[0] >= THRESHOLD for row in each), len(each)) for same, each in most.items()}, {
+        k: max(v) for k, v in most.items()
+    }
 
 
 def classes(count=CLASSES, size=SIZE):

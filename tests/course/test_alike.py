@@ -97,8 +97,10 @@ def test_what_earlier_years_have_is_less_rare():
 
 def test_shared_rare_mistakes_count_most():
     plain = works((0, 1))
+
     def with_mistake(*those):
         return Class([Work(w.name, w.passages, frozenset(["no root"] if int(w.name) in those else [])) for w in plain])
+
     none, rare, frequent = (with_mistake(*those) for those in ((), (0, 1), range(12)))
     by = [each.likeness(*each.works[:2]) for each in (none, frequent, rare)]
     assert by[0] < by[1] < by[2] and by[2] - by[0] > 3 * (by[1] - by[0]) and by[2] < 1
@@ -138,7 +140,10 @@ def thirty(tmp_path_factory):
     with zipfile.ZipFile(top / "class" / "Zipped <b>.zip", "w") as archive:
         for name in ("DDPM.py", "ResUNet.py"):
             text = disguised((SOLUTIONS / "e" / "r12" / name).read_text("utf-8"), "renamed")
-            archive.writestr(name, f"import pathlib  # {EVIL[:30]}\npathlib.Path({str(top / 'ran')!r}).write_text('x')\n{text.rstrip()}  # </pre><script>\n")
+            archive.writestr(
+                name,
+                f"import pathlib  # {EVIL[:30]}\npathlib.Path({str(top / 'ran')!r}).write_text('x')\n{text.rstrip()}  # </pre><script>\n",
+            )
     copy(SOLUTIONS / "e" / "r12", top / "2025" / "Old Hand", "commuted")
     broken = top / "class" / "Broken"
     broken.mkdir()
@@ -154,10 +159,26 @@ def thirty(tmp_path_factory):
 
 def test_a_class_with_copies(thirty, capsys):
     top, names, report = thirty
-    main(["alike", str(top / "class"), "--earlier", str(top / "2025"), "--handout", str(top / "handout"), "--report", str(report), "--out", str(top / "page.html")])
+    main(
+        [
+            "alike",
+            str(top / "class"),
+            "--earlier",
+            str(top / "2025"),
+            "--handout",
+            str(top / "handout"),
+            "--report",
+            str(report),
+            "--out",
+            str(top / "page.html"),
+        ]
+    )
     said, page = capsys.readouterr().out, (top / "page.html").read_text("utf-8")
     assert not (top / "ran").exists(), "no code is run"
-    expected = {frozenset(pair) for pair in [(names[0], "Copy One"), (names[0], "Copy Two"), ("Copy One", "Copy Two"), ("Zipped &lt;b&gt;", "2025/Old Hand")]}
+    expected = {
+        frozenset(pair)
+        for pair in [(names[0], "Copy One"), (names[0], "Copy Two"), ("Copy One", "Copy Two"), ("Zipped &lt;b&gt;", "2025/Old Hand")]
+    }
     table = re.findall(r'<a href="#pair\d+">(.*?) and (.*?)</a>(.*)</th>', page)
     above = {frozenset(pair[:2]) for pair in table if "below" not in pair[2]}
     also = above - expected
@@ -193,8 +214,14 @@ def test_what_cannot_be_done_is_said_before_any_work(thirty, capsys):
 def test_each_disguise_changes_a_text_and_a_copy_in_it_is_found():
     text = (SOLUTIONS / "e" / "r12" / "DDPM.py").read_text("utf-8")
     plain = ast.unparse(ast.parse(text))
-    changed = {name for name in DISGUISES if any(
-        disguised(t := (SOLUTIONS / each / "DDPM.py").read_text("utf-8"), name).strip() != ast.unparse(ast.parse(t)) for each in ("e/r12", "a/r01", "b/r02"))}
+    changed = {
+        name
+        for name in DISGUISES
+        if any(
+            disguised(t := (SOLUTIONS / each / "DDPM.py").read_text("utf-8"), name).strip() != ast.unparse(ast.parse(t))
+            for each in ("e/r12", "a/r01", "b/r02")
+        )
+    }
     assert changed == set(DISGUISES) and plain != text
     assert measure_alike.copied(names=["e/r12", "a/r01", "b/r04"])[:2] == (3, 3)
 
