@@ -1,4 +1,4 @@
-"""The command line for staff: python -m course handout | grade | mark | export | gradescope | nbgrader."""
+"""The command line for staff: python -m course handout | grade | mark | export | alike | lecture | gradescope | nbgrader."""
 
 import argparse
 import os
@@ -124,6 +124,42 @@ def nbgrader(arguments):
     nbgrader.course(arguments.out)
 
 
+def alike(arguments):
+    """Show which submissions of a class are too much alike, as a hint for a person. No code of theirs is run."""
+    out = _writable(arguments.out)
+    from course.alike import alike as search
+    from course.grading.classroom import ClassError
+
+    try:
+        pairs, notes = search.compare(arguments.folder, out, arguments.earlier, arguments.report, arguments.handout)
+    except ClassError as error:
+        raise CommandError(str(error)) from error
+    for note in notes:
+        print(f"not compared: {note}")
+    print(f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'} to look at; the page is {out}")
+
+
+def lecture(arguments):
+    """Show what a class did not understand, with examples for the lecture, and another year beside it."""
+    out = _writable(arguments.out)
+    from course.grading.classroom import ClassError
+    from course.report import excerpt, lecture, stored
+    from lab.training.checkpoint import write_text
+
+    now = stored.records(arguments.report)
+    before = stored.records(arguments.before) if arguments.before else None
+    try:
+        people = [record.submission for record in (*now, *(before or ()))]
+        show = excerpt.Excerpts(arguments.submissions, out, people) if arguments.submissions else lambda key, names: None
+    except ClassError as error:
+        raise CommandError(str(error)) from error
+    parts = lecture.parts(now, before, show)
+    title = lambda report: Path(report).absolute().name
+    write_text(out, lecture.page(title(arguments.report), parts, len(now), (title(arguments.before), len(before)) if before else None))
+    print(lecture.text(parts), end="")
+    print(f"the page is {out}")
+
+
 def parser():
     main = argparse.ArgumentParser(prog="python -m course", description="Hand out and grade the course.")
     commands = main.add_subparsers(required=True, metavar="command")
@@ -164,6 +200,21 @@ def parser():
     command = commands.add_parser("nbgrader", help="make a folder for nbgrader", description=nbgrader.__doc__)
     command.add_argument("out", metavar="OUT", help="the folder")
     command.set_defaults(run=nbgrader)
+
+    command = commands.add_parser("alike", help="show which submissions are too much alike", description=alike.__doc__)
+    command.add_argument("folder", metavar="FOLDER", help="the class: each sub-folder and zip is a submission")
+    command.add_argument("--earlier", nargs="+", default=[], metavar="FOLDER", help="classes of earlier years, to compare with")
+    command.add_argument("--report", help="the report of grade --all: shared rare mistakes count most")
+    command.add_argument("--handout", nargs="+", default=[], metavar="FOLDER", help="what earlier years received, where it was another")
+    command.add_argument("--out", required=True, metavar="PAGE", help="the page to write, as alike.html")
+    command.set_defaults(run=alike)
+
+    command = commands.add_parser("lecture", help="show what a class did not understand", description=lecture.__doc__)
+    command.add_argument("report", metavar="REPORT", help="the report of grade --all")
+    command.add_argument("--before", metavar="REPORT", help="the report of another year")
+    command.add_argument("--submissions", metavar="FOLDER", help="the class, for anonymous examples of its code")
+    command.add_argument("--out", required=True, metavar="PAGE", help="the page to write, as lecture.html")
+    command.set_defaults(run=lecture)
     return main
 
 
