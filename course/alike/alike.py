@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from course.alike import measured
-from course.alike.compare import THRESHOLD, Class, Work, clusters
+from course.alike.compare import METHOD_THRESHOLD, THRESHOLD, Class, Work, clusters
 from course.alike.passages import MOST_CHARACTERS, Unreadable, passages, words
 from course.grading.classroom import _submissions
 from course.handout.handout import ROOT
@@ -20,7 +20,7 @@ GIVEN = (
     "explorations/FM.py",
     "course/alike/textbook.txt",
 )  # the handout with our solution, and the textbook's forms
-MOST_PAIRS, LEAST_PAIRS = 40, 5  # laid out side by side; so many even if none reaches THRESHOLD
+MOST_PAIRS, LEAST_PAIRS = 40, 5  # laid out side by side; so many even if none reaches a limit
 MOST_NUMBERS = 15  # passages of a pair that get a number, by which they are found on both sides
 MOST_LINES = 500  # of a submission beside another
 FEW = 0.1  # of the class: what no more of the others have is rare
@@ -53,7 +53,7 @@ def compare(folder, out, earlier=(), report=None, handout=()):
     """Write the page `out` on the submissions of a folder, each a sub-folder or a zip. No code of theirs is run.
 
     earlier: folders of other years, with which this year's are compared. report: of grade --all, for the mistakes. handout: folders
-    with what students of those years received. Returns (the pairs from THRESHOLD on, notes on what could not be compared). Raises
+    with what students of those years received. Returns (the pairs that are to be looked at, notes on what could not be compared). Raises
     ValueError before any work, and course.grading.classroom.ClassError.
     """
     given, out = Given(*handout), Path(out).absolute()
@@ -81,7 +81,7 @@ def compare(folder, out, earlier=(), report=None, handout=()):
         ]
     found = Class(one.work for one in read.values())
     pairs = found.pairs(0, MOST_PAIRS)
-    alike = [pair for pair in found.pairs() if pair.likeness >= THRESHOLD]
+    alike = found.pairs()
     from lab.training.checkpoint import write_text  # here, as torch takes seconds
 
     write_text(out, page(Path(folder).absolute().name, read, pairs, alike, notes))
@@ -114,6 +114,7 @@ def read_one(path, name, given, mistakes=frozenset(), earlier=False):
                 notes.append(f"{inside} {plain(str(why))}.")
                 continue
             one.files[inside] = text
+            one.work.methods.update({name: own - given.passages for name, own in found.methods.items()})
             for each, places in found.where.items():
                 if each not in given.passages:
                     one.work.passages[each] = found.size[each]
@@ -133,6 +134,7 @@ def page(title, read, pairs, alike, notes):
         earlier=sum(one.work.earlier for one in read.values()),
         alike=len(alike),
         threshold=THRESHOLD,
+        method_threshold=METHOD_THRESHOLD,
         groups=[group for group in clusters(alike) if len(group) > 2],
         pairs=[_side_by_side(pair, read) for pair in shown],
         notes=plain(tuple(notes)),
@@ -149,6 +151,8 @@ def _side_by_side(pair, read):
     return {
         "names": (plain(pair.one), plain(pair.other)),
         "likeness": pair.likeness,
+        "method": pair.method,
+        "below": pair.standing < 1,
         "shared": len(having),
         "alone": alone,
         "rare": sum(0 < others <= few for others in having.values()),

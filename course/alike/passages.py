@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 MOST_CHARACTERS = 200_000  # of a submission; the course's own two modules have 17,000
 SMALLEST = 4  # nodes of an expression that counts as a passage
+METHODS = {("ConditionalUnet", "forward"), *(("ConditionalDDPM", name) for name in ("scheduler", "forward", "sample"))}
 SWAPPED = {ast.Gt: ast.Lt, ast.GtE: ast.LtE}
 LIBRARIES = {"torch", "F", "np", "numpy", "math", "nn", "functional"}  # torch.sqrt(x) and x.sqrt() are one passage
 
@@ -18,10 +19,14 @@ class Unreadable(Exception):
 
 @dataclass
 class Passages:
-    """where: {passage: the lines (first, last) of each place, from 1}. size: {passage: nodes}. A passage is a digest, an int."""
+    """where: {passage: the lines (first, last) of each place, from 1}. size: {passage: nodes}. A passage is a digest, an int.
+
+    methods: {"class.method": its passages} of the methods that are asked for.
+    """
 
     where: dict = field(default_factory=dict)
     size: dict = field(default_factory=dict)
+    methods: dict = field(default_factory=dict)
 
 
 def parsed(text):
@@ -51,9 +56,14 @@ def passages(text, known=frozenset()):
     """The Passages of a text. known: the words of the handout. Raises Unreadable."""
     tree = parsed(text)
     try:
-        return _Reader(tree, known).found
+        found = _Reader(tree, known).found
     except RecursionError:
         raise Unreadable("is nested too deeply to be compared") from None
+    for cls in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for node in (node for node in cls.body if isinstance(node, ast.FunctionDef) and (cls.name, node.name) in METHODS):
+            inside = lambda places: any(node.lineno <= first and last <= node.end_lineno for first, last in places)  # noqa: B023
+            found.methods[f"{cls.name}.{node.name}"] = frozenset(each for each, places in found.where.items() if inside(places))
+    return found
 
 
 class _Reader:

@@ -20,12 +20,12 @@ from catalogue import SOLUTIONS, lay_out, rows
 from disguise import DISGUISES, disguised
 
 from course.alike.alike import Given
-from course.alike.compare import THRESHOLD, Class, Work
+from course.alike.compare import Class, Work
 from course.alike.passages import passages
 
 FILES = ("DDPM.py", "ResUNet.py")
 METHODS = ("scheduler", "forward", "sample")
-CLASSES, SIZE = 40, 30
+CLASSES, SIZE = 200, 30
 HOW = {**{name: (name,) for name in DISGUISES}, "all at once": ()}
 
 
@@ -50,10 +50,13 @@ def _without_answers(text):
 
 
 def work(name, texts, mistakes=()):
-    size = {}
+    size, methods = {}, {}
     for text in texts:
-        size |= passages(text, given().words).size
-    return Work(name, {each: nodes for each, nodes in size.items() if each not in given().passages}, frozenset(mistakes))
+        found = passages(text, given().words)
+        size |= found.size
+        methods |= {method: own - given().passages for method, own in found.methods.items()}
+    own = {each: nodes for each, nodes in size.items() if each not in given().passages}
+    return Work(name, own, frozenset(mistakes), methods=methods)
 
 
 def texts(folder):
@@ -67,13 +70,12 @@ def right():
 
 
 def independent():
-    """{whether one hand wrote both: (false alarms, pairs)}, and the likeness of the most alike."""
-    found, most = Class(right().values()), {False: [], True: []}
+    """{whether one hand wrote both: (false alarms, pairs)}, and {…: the highest likeness of the whole}."""
+    found, made = Class(right().values()), {False: [], True: []}
     for one, other in itertools.combinations(found.works, 2):
-        most[one.name[0] == other.name[0]].append((found.likeness(one, other), one.name, other.name))
-    return {same: (sum(row[0] >= THRESHOLD for row in each), len(each)) for same, each in most.items()}, {
-        k: max(v) for k, v in most.items()
-    }
+        made[one.name[0] == other.name[0]].append(found.pair(one, other))
+    alarms = {same: (sum(pair.standing >= 1 for pair in pairs), len(pairs)) for same, pairs in made.items()}
+    return alarms, {same: max(pair.likeness for pair in pairs) for same, pairs in made.items()}
 
 
 def classes(count=CLASSES, size=SIZE):
@@ -83,12 +85,12 @@ def classes(count=CLASSES, size=SIZE):
 
 
 def copied(*how, names=None):
-    """(found, copies, the least likeness) of copies in these disguises, each in the class of all others; the copied one is in it."""
+    """(found, copies, the least standing, 1 is the limit) of copies in these disguises, each in the class of all others; the copied one is in it."""
     found = []
     for name in names or right():
         copy = work("copy", [disguised(text, *how) for text in texts(SOLUTIONS / name)])
-        found.append(Class([*right().values(), copy]).likeness(right()[name], copy))
-    return sum(likeness >= THRESHOLD for likeness in found), len(found), min(found)
+        found.append(Class([*right().values(), copy]).pair(right()[name], copy).standing)
+    return sum(standing >= 1 for standing in found), len(found), min(found)
 
 
 def parts():
@@ -104,8 +106,8 @@ def parts():
             old.body = new.body
             mixed = work("mixed", [ast.unparse(tree), *[text for path, text in _others(other)]])
             rest = [each for key, each in right().items() if key != other]
-            found.append(Class([*rest, mixed]).likeness(right()[name], mixed))
-    return sum(likeness >= THRESHOLD for likeness in found), len(found)
+            found.append(Class([*rest, mixed]).pair(right()[name], mixed).standing)
+    return sum(standing >= 1 for standing in found), len(found)
 
 
 def _method(tree, name):
@@ -128,8 +130,8 @@ def slips():
     for (a, one), (b, other) in itertools.combinations(made, 2):
         if a.mistake == b.mistake and a.name[0] != b.name[0]:
             bases = {f"{row.folder.parent.name}/{row.folder.name}" for row in (a, b)}
-            found.append(Class([*(w for name, w in right().items() if name not in bases), one, other]).likeness(one, other))
-    return sum(likeness >= THRESHOLD for likeness in found), len(found)
+            found.append(Class([*(w for name, w in right().items() if name not in bases), one, other]).pair(one, other).standing)
+    return sum(standing >= 1 for standing in found), len(found)
 
 
 def main():
@@ -139,7 +141,7 @@ def main():
     print(f"CLASSES, CLASS_ALARMS = {CLASSES}, {classes()}")
     for name, how in HOW.items():
         found, copies, least = copied(*how)
-        print(f'COPIES "{name}": ({found}, {copies})  # the least likeness {least:.2f}', flush=True)
+        print(f'COPIES "{name}": ({found}, {copies})  # the least standing {least:.2f}', flush=True)
     print(f"PARTS = {parts()}")
     print(f"SLIPS = {slips()}")
 
