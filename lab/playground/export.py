@@ -46,7 +46,8 @@ def server(folder, port):
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript", ".mjs": "text/javascript"}  # whatever Windows says
+    # Python asks the system, and Windows may have other types, which browsers refuse
+    extensions_map = SimpleHTTPRequestHandler.extensions_map | {".js": "text/javascript", ".mjs": "text/javascript"}
 
     def end_headers(self):
         self.send_header("Cache-Control", "no-cache")  # else a browser would show the page of an earlier export

@@ -33,7 +33,7 @@ def _required():
         except ImportError:
             missing.append(name)
     if missing:
-        raise ImportError(f"the page's network is written with {', '.join(PACKAGES)}; install what is missing: pip install {' '.join(missing)}")
+        raise ImportError(f"the page's network is written with {', '.join(PACKAGES)}; missing: pip install {' '.join(missing)}")
 
 
 def _inputs(count, shape, num_classes):
@@ -87,4 +87,4 @@ def _check(content, network, shape, num_classes):
         (out,) = session.run(["out"], {name: value.numpy() for name, value in zip("xtc", inputs)})
         far = (torch.from_numpy(out) - wanted).abs().max().item()
         if not far <= CLOSE:
-            raise ValueError(f"the ONNX file gives other outputs than the network, by up to {far:.2g} for {count} images; allowed is {CLOSE}")
+            raise ValueError(f"the ONNX file gives other outputs than the network, off by {far:.2g} for {count} images; allowed is {CLOSE}")

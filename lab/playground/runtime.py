@@ -36,7 +36,7 @@ def files(folder=None):
 
 
 def packed(name, content):
-    """Name and bytes of a file as the page has it. WebAssembly is gzipped: a folder of 20 MB has no room for 41, and not each host packs."""
+    """Name and bytes of a file as the page has it: WebAssembly gzipped, 10 MB in place of 41, whether a host packs it or not."""
     return (f"{name}.gz", gzip.compress(content, mtime=0)) if name.endswith(".wasm") else (name, content)
 
 

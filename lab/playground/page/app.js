@@ -65,6 +65,10 @@ function seed() {
   return value >= 0 && value < 2 ** 32 ? value : 0;
 }
 
+function random() {
+  return Math.floor(Math.random() * 1e6);
+}
+
 function mask() {
   const inside = HALVES[document.querySelector("[name=half]:checked").value];
   return Array.from({ length: 28 * 28 }, (_, i) => Number(inside(i % 28, Math.floor(i / 28))));
@@ -140,10 +144,9 @@ function begin(next) {
 }
 
 /** A digit of the network's for the tab "turn" to start from. */
-function fresh() {
+function fresh(number = seed()) {
   const from = Number(get("from").value);
-  const seeds = [Math.floor(Math.random() * 2 ** 32)];
-  const how = { name: "sample", labels: [from], omega: [2], seeds, method: "dpmpp", steps: Math.min(9, settings.T) };
+  const how = { name: "sample", labels: [from], omega: [2], seeds: [number], method: "dpmpp", steps: Math.min(9, settings.T) };
   const then = ({ x }) => {
     pad.show(pixels(x, settings.range), true);
     run();
@@ -335,7 +338,7 @@ get("settings").addEventListener("input", (event) => {
   run();
 });
 get("reseed").addEventListener("click", () => {
-  get("seed").value = Math.floor(Math.random() * 1e6);
+  get("seed").value = random();
   run();
 });
 get("clear").addEventListener("click", () => {
@@ -343,7 +346,7 @@ get("clear").addEventListener("click", () => {
   run();
 });
 get("example").addEventListener("click", next_example);
-get("fresh").addEventListener("click", fresh);
+get("fresh").addEventListener("click", () => fresh(random()));
 get("moment").addEventListener("input", (event) => {
   stop();
   look(event.target.value);
