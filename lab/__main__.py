@@ -1,8 +1,10 @@
-"""The command line of the engine: python -m lab train | sample | write | evaluate | bench | judge | average | ship."""
+"""The command line of the engine: python -m lab train | sample | write | evaluate | bench | judge | average | ship | playground."""
 
 import argparse
+import contextlib
 import dataclasses
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -131,6 +133,22 @@ def ship(arguments):
         raise ValueError(f"{arguments.checkpoint} draws {drawn} digits an image; allowed are those of {', '.join(MODELS)}")
     record = {key: state[key] for key in ("epoch", "data", "history")}
     pretrained.save(list(MODELS.values())[drawn - 1], state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
+
+
+def playground(arguments):
+    """Make a page that draws in the browser, as a folder with --out; without it, serve the page on this machine."""
+    from lab.playground import export  # here, as a student's copy lacks it
+
+    reporter, model = display.Reporter(), load_model(arguments.checkpoint, "cpu")
+    with tempfile.TemporaryDirectory() as temporary:
+        out = Path(arguments.out or Path(temporary) / "page")
+        size = export.export(out, model, arguments.runtime)
+        if arguments.out:
+            return reporter.line(f"{out}: {size / 1e6:.1f} MB, for any host of static files")
+        with export.server(out, arguments.port) as server:
+            reporter.line(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C ends it)")
+            with contextlib.suppress(KeyboardInterrupt):
+                server.serve_forever()
 
 
 def _set(name, size, num_channels):
@@ -270,6 +288,13 @@ def parser():
     command = commands.add_parser("ship", help="make a checkpoint's weights the ones that ship", description=ship.__doc__)
     command.add_argument("checkpoint", help="a best_checkpoint.pth")
     command.set_defaults(run=ship)
+
+    command = commands.add_parser("playground", help="a page that draws in the browser", description=playground.__doc__)
+    command.add_argument("--out", metavar="DIR", help="write the page there, for GitHub Pages or any other static host")
+    command.add_argument("--port", type=int, default=8000, help="of http://127.0.0.1, where it is served without --out (default: 8000)")
+    command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
+    command.add_argument("--runtime", metavar="DIR", help="an unpacked onnxruntime-web (default: downloaded once, into ./data)")
+    command.set_defaults(run=playground)
     return main
 
 

@@ -21,7 +21,7 @@ GIVEN = ("config.py", "utils.py", "requirements.txt", "pyproject.toml", "lab", "
 # Files that would show a solution, test what students do not write, or are of no use to them. Without schedules.py schedule="cosine" is
 # an error there, as a student's scheduler is the linear one.
 KEPT_BACK = (
-    "lab/speed/baseline.py", "lab/speed/bench.py", "lab/diffusion/schedules.py", "lab/editing", "lab/README.md",
+    "lab/speed/baseline.py", "lab/speed/bench.py", "lab/diffusion/schedules.py", "lab/editing", "lab/playground", "lab/README.md",
     "lab/weights/digits.safetensors", "lab/weights/pairs.safetensors",
     "tests/lab", "tests/course", "tests/explorations", "tests/wrong_solutions.py",
     "tests/test_notebook.py", "tests/test_config.py", "tests/test_fuzz.py", "tests/test_utils.py", "tests/test_floors.py", "pics/draw.py",

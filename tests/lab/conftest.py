@@ -1,8 +1,11 @@
 """What the engine's tests share: no network, a small MNIST, and a toy model that trains in a blink."""
 
+import dataclasses
 import gzip
 import hashlib
+import importlib.util
 import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -16,8 +19,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from config import DMConfig
 from lab import display
+from lab.playground import export, network, runtime
 from lab.training import checkpoint, data, experiment
 from lab.training.trainer import seeded
+from utils import load_model
 
 matplotlib.use("Agg")
 IMAGES = {"train": 60, "t10k": 20}  # of the small MNIST
@@ -141,3 +146,62 @@ def same_run(one, other):
     (history_1, state_1), (history_2, state_2) = one, other
     rest_1, rest_2 = ({key: value for key, value in state.items() if key != "history"} for state in (state_1, state_2))
     return same(without_times(history_1), without_times(history_2)) and same(rest_1, rest_2)
+
+
+# ---- for tests/lab/playground: an exported page, and what runs it; they skip where a program is missing
+@pytest.fixture(scope="session")
+def shipped():
+    """The network that ships, in float32."""
+    model = load_model(device="cpu")
+    model.dmconfig = dataclasses.replace(model.dmconfig, precision="float32")
+    return model
+
+
+@pytest.fixture(scope="session")
+def package():
+    """An unpacked onnxruntime-web."""
+    folder = Path(os.environ.get("ONNXRUNTIME_WEB", runtime.CACHE))
+    if not folder.exists():
+        pytest.skip(
+            f"needs onnxruntime-web {runtime.VERSION}: set ONNXRUNTIME_WEB to an unpacked one, or run python -m lab playground once"
+        )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def onnx():
+    """The packages that write an ONNX file."""
+    for name in network.PACKAGES:
+        pytest.importorskip(name, reason=f"needs {name}, which is not in requirements.txt")
+
+
+@pytest.fixture(scope="session")
+def page(shipped, package, onnx, tmp_path_factory):
+    """The folder of the exported page."""
+    out = tmp_path_factory.mktemp("page") / "page"
+    export.export(out, shipped, package)
+    return out
+
+
+@pytest.fixture(scope="session")
+def node():
+    if not shutil.which("node"):
+        pytest.skip("needs Node.js")
+    return "node"
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser, driven by Playwright."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if not found or not importlib.util.find_spec("playwright"):
+        pytest.skip("needs Chromium, and pip install playwright")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["quic", "background-networking", "component-update", "sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
+        )
+        yield browser
+        browser.close()
