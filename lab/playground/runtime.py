@@ -2,10 +2,9 @@
 
 import gzip
 import hashlib
-import io
+import http.client
 import os
 import shutil
-import tarfile
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from lab.training.data import DataError
 
 VERSION = "1.30.0"
-URL = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
+URL = f"https://cdn.jsdelivr.net/npm/onnxruntime-web@{VERSION}/dist"
 CACHE = Path("data") / f"onnxruntime-web-{VERSION}"
 SECONDS = 30  # without an answer
 # SHA-256 of what the page needs of the package's folder dist: a script and its WebAssembly, without and with WebGPU.
@@ -52,16 +51,17 @@ def _read(path, digest, ours):
 
 
 def _download(folder):
-    """Fetch the package and keep FILES of it in `folder`, whole or not at all."""
-    try:
-        with urllib.request.urlopen(URL, timeout=SECONDS) as answer:
-            package = tarfile.open(fileobj=io.BytesIO(answer.read()), mode="r:gz")
-            found = {name: package.extractfile(f"package/dist/{name}").read() for name in FILES}
-    except (OSError, EOFError, KeyError, tarfile.TarError) as error:
-        raise DataError(
-            f"{URL} could not be downloaded ({error}). Unpack onnxruntime-web {VERSION} in a folder where there is a network, "
-            "as with npm pack, and name it: python -m lab playground --runtime FOLDER"
-        ) from error
+    """Fetch FILES of the package into `folder`, whole or not at all."""
+    found = {}
+    for name in FILES:
+        try:
+            with urllib.request.urlopen(f"{URL}/{name}", timeout=SECONDS) as answer:
+                found[name] = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise DataError(
+                f"{URL}/{name} could not be downloaded ({error}). Unpack onnxruntime-web {VERSION} in a folder where there is a network, "
+                "as with npm pack, and name it: python -m lab playground --runtime FOLDER"
+            ) from error
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".download-", dir=folder.parent))
     try:

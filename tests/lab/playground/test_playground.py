@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import re
-import tarfile
 import threading
 import urllib.request
 
@@ -37,20 +36,18 @@ def package(tmp_path, monkeypatch):
 
 @pytest.fixture
 def packed(package, monkeypatch, tmp_path):
-    """What the registry answers with: the package as a tarball; the tests run in an empty folder."""
+    """What the server answers with: the files of the package; the tests run in an empty folder."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as tar:
-        tar.add(package, "package")
     answers = []
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: answers.append(url) or io.BytesIO(file.getvalue()))
+    read = lambda url: (package / "dist" / url.rsplit("/", 1)[1]).read_bytes()
+    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: answers.append(url) or io.BytesIO(read(url)))
     return answers
 
 
 def test_the_package_is_downloaded_once_and_kept(packed):
     assert runtime.files() == runtime.files() == CONTENT
-    assert packed == [runtime.URL]
+    assert packed == [f"{runtime.URL}/{name}" for name in CONTENT]
 
 
 @pytest.mark.parametrize("at", [None, "package"])
