@@ -142,13 +142,13 @@ def alike(arguments):
 def lecture(arguments):
     """Show what a class did not understand, with examples for the lecture, and another year beside it."""
     out = _writable(arguments.out)
-    from course.grading.classroom import ClassError
-    from course.report import excerpt, lecture, stored
+    from course.grading.classroom import ClassError, records
+    from course.report import excerpt, lecture
     from lab.training.checkpoint import write_text
 
-    now = stored.records(arguments.report)
-    before = stored.records(arguments.before) if arguments.before else None
     try:
+        now = records(arguments.report)
+        before = records(arguments.before) if arguments.before else None
         people = [record.submission for record in (*now, *(before or ()))]
         show = excerpt.Excerpts(arguments.submissions, out, people) if arguments.submissions else lambda key, names: None
     except ClassError as error:

@@ -7,10 +7,9 @@ from pathlib import Path
 from course.alike import measured
 from course.alike.compare import METHOD_THRESHOLD, THRESHOLD, Class, Work, clusters
 from course.alike.passages import MOST_CHARACTERS, Unreadable, passages, words
-from course.grading.classroom import _submissions
+from course.grading.classroom import _submissions, records
 from course.handout.handout import ROOT
 from course.intake import intake
-from course.report import stored
 from course.report.pages import TEMPLATES
 from course.report.safe import plain
 
@@ -90,10 +89,9 @@ def compare(folder, out, earlier=(), report=None, handout=()):
 
 def _mistakes(report):
     """{submission: its misconceptions}."""
-    records = stored.records(report)
     return {
         record.submission: frozenset(each for section in record.sections for own in section.properties for each in own.misconceptions)
-        for record in records
+        for record in records(report)
     }
 
 

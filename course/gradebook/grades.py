@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from course.grading.classroom import CLASS, RECORDS
-from course.report.record import Record, from_json
+from course.grading.classroom import ClassError, records
+from course.report.record import Record
 
 MARKS = "marks.json"  # a file of the report: {"points": {submission: {section: points}}, …} of what people have marked
 
@@ -35,27 +35,15 @@ class Grade:
 
 def read_grades(report):
     """{submission: Grade} of a report. Raises ExportError."""
-    if not (report / RECORDS).is_dir():
-        raise ExportError(f"{report} is no report of a class; make one first: python -m course grade --all FOLDER --out REPORT")
     marks = _marks(report / MARKS)
-    records = [from_json(json.dumps(_json(path)["record"])) for path in sorted((report / RECORDS).glob("*.json"))]
-    if (report / CLASS).exists():  # which leaves out what is no longer in the class
-        names = _json(report / CLASS)["submissions"]
-        records = [record for record in records if record.submission in names]
-    if not records:
-        raise ExportError(f"{report} holds no records; grade the class first: python -m course grade --all FOLDER --out REPORT")
-    return {record.submission: _grade(record, marks.get(record.submission, {})) for record in records}
+    try:
+        return {record.submission: _grade(record, marks.get(record.submission, {})) for record in records(report)}
+    except ClassError as error:
+        raise ExportError(str(error)) from error
 
 
 def _grade(record, marks):
     return Grade(record, {section.key: marks.get(section.key) for section in record.sections if section.points is None})
-
-
-def _json(path):
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ExportError(f"{path} cannot be read: {error}; give the command `grade --all` again, which makes the records anew") from error
 
 
 def _marks(path):

@@ -211,15 +211,26 @@ def _about(report):
         raise ClassError(f"what {report} holds cannot be read ({error}); {AGAIN}") from error
 
 
+def records(report):
+    """The records of a class, whole, as a list. Raises ClassError where there are none, or a damaged one."""
+    report = Path(report)
+    _check_report(report)
+    return list(recorded(report))
+
+
 @contextlib.contextmanager
 def opened(report):
     """Lock the report of a class, to change it. Raises ClassError where there is none, or where another command works on it."""
+    _check_report(report)
+    with _alone(report):
+        yield
+
+
+def _check_report(report):
     if not (report / RECORDS).is_dir():
         raise ClassError(f"{report} is no report of a class; make one first: python -m course grade --all FOLDER --out REPORT")
-    with _alone(report):
-        if not _about(report)["submissions"]:
-            raise ClassError(f"{report} holds no records; grade the class first: python -m course grade --all FOLDER --out REPORT")
-        yield
+    if not _about(report)["submissions"]:
+        raise ClassError(f"{report} holds no records; grade the class first: python -m course grade --all FOLDER --out REPORT")
 
 
 def histories(report):

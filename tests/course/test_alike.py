@@ -198,7 +198,7 @@ def test_what_cannot_be_done_is_said_before_any_work(thirty, capsys):
     top, _, _ = thirty
     for wrong, why in [
         (["--earlier", str(top / "class")], "names a folder twice"),
-        (["--report", str(top / "2025")], "holds no records"),
+        (["--report", str(top / "2025")], "is no report of a class"),
         (["--handout", str(top / "class")], "holds no Python files"),
         (["--earlier", str(top / "nowhere")], "is no folder"),
     ]:

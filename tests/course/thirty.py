@@ -7,6 +7,7 @@ from catalogue import lay_out, rows
 from checks.sections import SECTIONS
 
 from course.report.record import Property, Record, Section, to_json
+from course.report.safe import file_name
 
 NAMES = """Ada Ben Cleo Dora Emil Finn Gita Hugo Ines Jan Kira Lars Mona Nils Olga Paul Rosa Sven Tara Udo Vera Wim Xena Yuri Zoe Anke Bert
 Carl Dina Elif""".split()
@@ -46,6 +47,8 @@ def record(name, row, mistakes=()):
 def write_report(folder, records):
     """A folder as `grade --all` leaves it, as far as what is read of it goes."""
     (folder / "records").mkdir(parents=True)
-    for i, each in enumerate(records):
-        (folder / "records" / f"{i}.json").write_text(json.dumps({"of": "", "record": json.loads(to_json(each))}), "utf-8")
+    for each in records:
+        (folder / "records" / f"{file_name(each.submission)}.json").write_text(
+            json.dumps({"of": "", "record": json.loads(to_json(each))}), "utf-8"
+        )
     return folder
