@@ -24,7 +24,7 @@ CONTENT = {name: f"content of {name}".encode() for name in runtime.FILES}
 
 
 @pytest.fixture
-def package(tmp_path, monkeypatch):
+def short_package(tmp_path, monkeypatch):
     """A package whose files are short, taken for the real one."""
     monkeypatch.setattr(runtime, "FILES", {name: hashlib.sha256(content).hexdigest() for name, content in CONTENT.items()})
     folder = tmp_path / "package"
@@ -35,12 +35,12 @@ def package(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def packed(package, monkeypatch, tmp_path):
+def packed(short_package, monkeypatch, tmp_path):
     """What the server answers with: the files of the package; the tests run in an empty folder."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
     answers = []
-    read = lambda url: (package / "dist" / url.rsplit("/", 1)[1]).read_bytes()
+    read = lambda url: (short_package / "dist" / url.rsplit("/", 1)[1]).read_bytes()
     monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: answers.append(url) or io.BytesIO(read(url)))
     return answers
 
@@ -51,11 +51,11 @@ def test_the_package_is_downloaded_once_and_kept(packed):
 
 
 @pytest.mark.parametrize("at", [None, "package"])
-def test_a_file_that_was_changed_is_refused(packed, package, at):
+def test_a_file_that_was_changed_is_refused(packed, short_package, at):
     """In the package that is named, and in the one that was downloaded."""
     runtime.files()
     name = next(iter(CONTENT))
-    folder = package if at else runtime.CACHE
+    folder = short_package if at else runtime.CACHE
     (folder / "dist" / name).write_bytes(CONTENT[name][:-1])
     with pytest.raises(DataError, match=f"{name} is not that of onnxruntime-web"):
         runtime.files(folder if at else None)
@@ -75,10 +75,10 @@ def test_without_a_network_the_error_names_the_way_out(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_incomplete_package_is_refused(package):
-    (package / "dist" / "ort.webgpu.bundle.min.mjs").unlink()
+def test_an_incomplete_package_is_refused(short_package):
+    (short_package / "dist" / "ort.webgpu.bundle.min.mjs").unlink()
     with pytest.raises(DataError, match="ort.webgpu.bundle.min.mjs cannot be read"):
-        runtime.files(package)
+        runtime.files(short_package)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_missing_packages_are_named_with_the_command_that_installs_them(tmp_path
         network.exported(ConditionalDDPM(SMALL).network, (1, 28, 28), 10)
 
 
-def test_the_page_is_a_folder_that_is_served_with_the_right_types(tmp_path, package, monkeypatch):
+def test_the_page_is_a_folder_that_is_served_with_the_right_types(tmp_path, short_package, monkeypatch):
     monkeypatch.setattr(network, "exported", lambda *about: b"a network")
-    size = export.export(tmp_path / "page", ConditionalDDPM(SMALL), package)
+    size = export.export(tmp_path / "page", ConditionalDDPM(SMALL), short_package)
     page = tmp_path / "page"
     assert size == sum(path.stat().st_size for path in page.rglob("*") if path.is_file())
     assert gzip.decompress((page / "ort-wasm-simd-threaded.wasm.gz").read_bytes()) == CONTENT["ort-wasm-simd-threaded.wasm"]
