@@ -25,7 +25,7 @@ KEPT_BACK = (
     "lab/weights/digits.safetensors", "lab/weights/pairs.safetensors",
     "tests/lab", "tests/course", "tests/explorations", "tests/wrong_solutions.py",
     "tests/test_notebook.py", "tests/test_config.py", "tests/test_fuzz.py", "tests/test_utils.py", "tests/test_floors.py", "pics/draw.py",
-    "pics/report_class.png", "pics/report_student.png", "pics/report_marking.png",
+    *(f"pics/report_{name}.png" for name in ("class", "student", "marking", "again", "alike", "lecture")), "pics/playground.png",
 )  # fmt: skip
 ANSWER = "**Answer.** YOUR ANSWER HERE"
 

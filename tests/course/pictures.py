@@ -2,7 +2,7 @@
 
     python tests/course/pictures.py
 
-writes pics/report_class.png, report_student.png and report_marking.png. It needs what tests/course/browser.py needs, without axe-core.
+writes pics/report_class.png, report_student.png, report_marking.png, report_again.png, report_alike.png and report_lecture.png. It needs what tests/course/browser.py needs, without axe-core.
 """
 
 import io
@@ -15,9 +15,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "course")]
 
 from a_class import thirty, write
 from browser import chromium
+from catalogue import lay_out
 from PIL import Image
+from test_readable import MOVED, REQUEST
+from thirty import lay_out_class, record, write_report
 
+from course.__main__ import main
 from course.marking import marking
+from course.report import changes
 
 WINDOW = {"width": 1060, "height": 640}
 MOST = 80_000  # bytes
@@ -52,8 +57,29 @@ def draw(browser, folder):
     save(tab, "class")
     tab.goto((folder / "students" / sorted(path.name for path in (folder / "students").iterdir())[0]).as_uri())
     save(tab, "student")
+    moved = {**MOVED, "rows": [{**MOVED["rows"][0], "section": "2.1 Variance schedule"}]}
+    (folder / "again.html").write_text(changes.page("Diffusion, autumn", [("Ada Kowalska", moved)], [REQUEST]), "utf-8")
+    tab.goto((folder / "again.html").as_uri())
+    save(tab, "again")
+
+
+def draw_class(browser, folder):
+    made = lay_out_class(folder / "autumn")
+    lay_out(next(row for row in made.values() if not row.section), folder / "autumn" / "Nora Muster")  # a copy of one of them
+    write_report(folder / "Diffusion, autumn", [record(name, row) for name, row in made.items()])
+    main(["alike", str(folder / "autumn"), "--out", str(folder / "alike.html")])
+    main(["lecture", str(folder / "Diffusion, autumn"), "--submissions", str(folder / "autumn"), "--out", str(folder / "lecture.html")])
+    tab = browser.new_page(viewport=WINDOW)
+    tab.goto((folder / "alike.html").as_uri())
+    tab.evaluate("document.querySelector('#pair1').scrollIntoView()")
+    save(tab, "alike")
+    tab.goto((folder / "lecture.html").as_uri())
+    tab.set_viewport_size({**WINDOW, "height": 390})  # one diagnosis
+    tab.evaluate("document.querySelector('h2').scrollIntoView()")
+    save(tab, "lecture")
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         draw(browser, Path(folder) / "report")
+        draw_class(browser, Path(folder))

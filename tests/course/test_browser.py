@@ -11,6 +11,7 @@ from a_class import a_submission, thirty, version, write
 from browser import axe_source, chromium, violations
 from records import EVIL
 from test_readable import MOVED, REQUEST
+from thirty import lay_out_class, record, write_report
 
 from course.__main__ import main
 from course.marking import marking, page
@@ -304,6 +305,27 @@ def test_axe_finds_nothing(browser, opened, tmp_path, view, scheme):
             tab.evaluate("document.querySelector('header details').open = true")
         assert violations(tab, source) == []
         assert tab.evaluate("document.documentElement.scrollWidth") <= width, f"{path.name} is cut off, or has to be scrolled sideways"
+
+
+@pytest.fixture(scope="module")
+def of_a_class(tmp_path_factory):
+    """The pages on what is alike in a class of thirty, and on what it did not understand."""
+    folder = tmp_path_factory.mktemp("class")
+    made = lay_out_class(folder / "class")
+    write_report(folder / "report", [record(name, row) for name, row in made.items()])
+    main(["alike", str(folder / "class"), "--report", str(folder / "report"), "--out", str(folder / "alike.html")])
+    main(["lecture", str(folder / "report"), "--submissions", str(folder / "class"), "--out", str(folder / "lecture.html")])
+    return folder
+
+
+@pytest.mark.parametrize("view, scheme", [("window", "light"), ("200 %", "dark"), ("telephone", "dark")])
+@pytest.mark.parametrize("name", ["alike", "lecture"])
+def test_axe_finds_nothing_on_the_pages_of_a_class(browser, opened, of_a_class, name, view, scheme):
+    width, height, scale = VIEWS[view]
+    context = browser.new_context(viewport={"width": width, "height": height}, device_scale_factor=scale, color_scheme=scheme)
+    tab = opened(of_a_class / f"{name}.html", context=context)
+    assert violations(tab, axe_source()) == []
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
 @pytest.mark.parametrize("width", [600, 1000, 1400])
