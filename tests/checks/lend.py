@@ -282,7 +282,7 @@ class Network:
 
     def fit(self, x, t, c, target, steps, rate, enough):
         """Train on one batch until the squared error is below `enough`, at most so many steps: (the last output, the error)."""
-        step = _adam([p for p in self.net.parameters() if p.requires_grad], rate)
+        step = _adam(list(self.net.parameters()), rate)
         for _ in range(steps):
             out = _first(self.run(x.clone(), t.clone(), c.clone(), training=True, graph=True))
             loss = (out - target).square().mean()
@@ -300,12 +300,14 @@ def _adam(parameters, rate):
     def step(loss):
         nonlocal count
         count += 1
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        for p in parameters:
+            p.grad = None
+        loss.backward()  # and not autograd.grad, which refuses what a forward has frozen
         with torch.no_grad():
-            for p, (m, v), g in zip(parameters, moments, gradients):
-                if g is not None:
-                    m.lerp_(g, 0.1)
-                    v.lerp_(g * g, 0.001)
+            for p, (m, v) in zip(parameters, moments):
+                if p.grad is not None:
+                    m.lerp_(p.grad, 0.1)
+                    v.lerp_(p.grad * p.grad, 0.001)
                     p -= rate * m / (1 - 0.9**count) / ((v / (1 - 0.999**count)).sqrt() + 1e-8)
 
     return step

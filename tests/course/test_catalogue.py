@@ -11,7 +11,7 @@ from submissions import AUTOMATIC, graded, said
 
 ROWS = catalogue.rows()
 RIGHT, SLIPS = [row for row in ROWS if not row.section], [row for row in ROWS if row.section]
-FEW = ["b/r13", "a/null_row_of_zeros"]
+FEW = ["b/r08", "b/r13", "a/null_row_of_zeros"]
 THROUGH_THE_WALLS = ["a/r02", "b/r12", "e/r03"]  # image by image; .cuda() written out; numpy, with a module beside it, which is slow
 
 
