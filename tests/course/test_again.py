@@ -257,7 +257,8 @@ import json, sys
 from pathlib import Path
 import course.grading.grading, course.grading.guard, course.sandbox.child, course.sandbox.worker
 files = [Path(module.__file__) for module in list(sys.modules.values()) if getattr(module, "__file__", None)]
-print(json.dumps([path.relative_to(Path.cwd()).as_posix() for path in files if path.is_relative_to(Path.cwd())]))
+ours = [path.relative_to(Path.cwd()).as_posix() for path in files if path.is_relative_to(Path.cwd())]
+print(json.dumps([name for name in ours if "site-packages" not in name]))  # an environment may lie in the project's folder
 """
 
 
