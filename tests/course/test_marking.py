@@ -246,7 +246,7 @@ def test_no_name_stands_in_the_page_and_orders_differ():
             "by Ada Kowalska, KOWALSKA, ADA; ada_kowalska; Kowalska et al.; Ada",
             "by (name), (name); (name); (name) et al.; Ada",
         ),
-        ("alice", "/home/alice/x and Alice; malice", "/home/(name)/x and (name); malice"),
+        ("alice", "/users/alice/x and Alice; malice", "/users/(name)/x and (name); malice"),
         ("Mark Best", "the best ω; Best", "the best ω; (name)"),
         ("b1", "b1 stays, as it is too short", "b1 stays, as it is too short"),
         ("(+*", "(+* is no pattern", "(+* is no pattern"),
