@@ -7,7 +7,8 @@ from pathlib import Path
 from course.alike import measured
 from course.alike.compare import METHOD_THRESHOLD, THRESHOLD, Class, Work, clusters
 from course.alike.passages import MOST_CHARACTERS, Unreadable, passages, words
-from course.grading.classroom import _submissions, records
+from course.grading.classroom import records
+from course.grading.submissions import submissions
 from course.handout.handout import ROOT
 from course.intake import intake
 from course.report.pages import TEMPLATES
@@ -61,7 +62,7 @@ def compare(folder, out, earlier=(), report=None, handout=()):
     mistakes = _mistakes(report) if report else {}
     years = [(Path(each).absolute(), each != folder) for each in (folder, *earlier)]
     there = [
-        (path, name, f"{year.name}/{name}" if old else name, old) for year, old in years for name, path in _submissions(year, out).items()
+        (path, name, f"{year.name}/{name}" if old else name, old) for year, old in years for name, path in submissions(year, out).items()
     ]
     read, notes = {}, []
     for path, name, called, old in there:

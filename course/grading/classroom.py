@@ -2,12 +2,9 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
-import re
 import shutil
-import stat
 import time
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +14,7 @@ from tqdm import tqdm
 
 from course.grading import again, guard
 from course.grading.claims import LOST, Claims, clear
+from course.grading.submissions import ClassError, digest, submissions
 from course.marking import marks as marks_file
 from course.report import changes, pages, requests
 from course.report.record import from_json, to_json
@@ -29,12 +27,6 @@ PENDING = "pending"  # a folder of the report: that of a dry run
 CLASS = "class.json"  # a file of the report: its title, the submissions in their order, and what could not be graded
 PAUSE, WRITING = 1, 600  # seconds between two looks at what other workers have done; for another to write the report
 AGAIN = "give the command grade --all again, which makes anew what is missing"
-MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
-LARGE = 256 << 20  # bytes; of a larger file only the size and modification time are hashed
-
-
-class ClassError(Exception):
-    """A class that cannot be graded as asked; the message says what to do."""
 
 
 def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False, lost=LOST, tell=lambda line: None):
@@ -51,7 +43,7 @@ def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False,
         raise ClassError(f"--jobs {jobs}; allowed is a whole number of at least 1")
     if dry and worker:
         raise ClassError("--dry-run and --worker do not go together: a dry run grades on one machine")
-    names = _submissions(folder, report)
+    names = submissions(folder, report)
     _prepare(report)
     requests.read(report), marks_file.read(report)  # a damaged file is an error before any work
     with contextlib.nullcontext() if worker else _alone(report):
@@ -124,7 +116,7 @@ class _Work:
     def task(self, name):
         """The Task for a submission, or None where its record is a present one."""
         if name not in self.digests:
-            self.digests[name] = _digest(self.names[name])
+            self.digests[name] = digest(self.names[name])
         return again.task(self.course, self.digests[name], _kept(self.report, name))
 
     def _waiting(self, name, task):
@@ -244,27 +236,6 @@ def histories(report):
     return sorted(found, key=lambda each: each[1]["when"], reverse=True)
 
 
-def _submissions(folder, report):
-    """{name: path} of the submissions in a folder, by name."""
-    if not folder.is_dir():
-        raise ClassError(f"{folder} is no folder; name the one that holds a sub-folder or a zip for each submission")
-    if report == folder or folder in report.parents:
-        raise ClassError(f"the report {report} would lie among the submissions; name a folder outside of {folder}")
-    there = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
-    found = [path for path in there if not path.is_symlink() and (path.is_dir() or path.suffix.lower() == ".zip" and path.is_file())]
-    if not found:
-        what = f"only {', '.join(path.name for path in there[:3])}" if there else "nothing"
-        raise ClassError(f"{folder} holds {what}; each submission is a sub-folder or a zip in it")
-    names = {}
-    for path in found:
-        name = plain(MOODLE.sub("", path.name if path.is_dir() else path.stem)) or path.name
-        other = next((other for other in names if other.casefold() == name.casefold()), None)
-        if other is not None:
-            raise ClassError(f"{names[other].name} and {path.name} would both be called {name!r}; rename or remove one of them")
-        names[name] = path
-    return names
-
-
 def _prepare(report):
     """Make the folder of a report, or take that of an earlier grading."""
     try:
@@ -288,41 +259,10 @@ def _alone(report, seconds=0):
         yield
 
 
-def _digest(*paths):
-    """SHA-256 of files and folders: names and contents. Links are not followed."""
-    digest = hashlib.sha256()
-    for top in paths:
-        for path in sorted(_files(top)):
-            about = os.lstat(path)
-            digest.update(os.fsencode(os.path.relpath(path, top.parent)) + b"\0%d\0%d\0" % (stat.S_IFMT(about.st_mode), about.st_size))
-            with contextlib.suppress(OSError):  # what cannot be read is not graded either
-                if stat.S_ISLNK(about.st_mode):
-                    digest.update(os.fsencode(os.readlink(path)))
-                elif about.st_size > LARGE:
-                    digest.update(b"%d" % about.st_mtime_ns)
-                elif stat.S_ISREG(about.st_mode):
-                    digest.update(Path(path).read_bytes())
-    return digest.hexdigest()
-
-
-def _files(top):
-    """The paths of all files in a folder, or of `top` itself if it is a file; files nested too deep for a path are left out."""
-    waiting = [os.fspath(top)] if top.is_dir() else []
-    if not waiting:
-        yield os.fspath(top)
-    while waiting:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if not entry.is_dir(follow_symlinks=False):
-                    yield entry.path
-                elif entry.name != "__pycache__":
-                    waiting.append(entry.path)
-
-
-def _keep(report, name, digest, record, moved=()):
-    """Write the page, then the record, so that a record always has a page. digest, moved: see course.grading.again."""
+def _keep(report, name, of, record, moved=()):
+    """Write the page, then the record, so that a record always has a page. of, moved: see course.grading.again."""
     write_text(report / pages.FOLDER / f"{file_name(name)}.html", pages.student_page(record))
-    kept = {"of": digest, "record": json.loads(to_json(record)), "moved": list(moved)}
+    kept = {"of": of, "record": json.loads(to_json(record)), "moved": list(moved)}
     write_text(report / RECORDS / f"{file_name(name)}.json", json.dumps(kept, indent=1))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from checks.sections import SECTIONS
 
 from course.alike.passages import Unreadable, parsed, words
-from course.grading.classroom import _submissions
+from course.grading.submissions import submissions
 from course.handout.handout import ROOT
 from course.handout.skeleton import regions
 from course.intake import intake
@@ -29,7 +29,7 @@ class Excerpts:
     """
 
     def __init__(self, folder, report, people=()):
-        self.paths = _submissions(Path(folder).absolute(), Path(report).absolute())
+        self.paths = submissions(Path(folder).absolute(), Path(report).absolute())
         parts = {part for name in (*self.paths, *people) for part in re.findall(r"[^\W\d_]+", name) if len(part) >= SHORTEST_NAME}
         self.files = {section.module: (ROOT / _source(section.module)).read_text("utf-8") for section in SECTIONS.values()}
         self.words = frozenset().union(*map(words, self.files.values()))

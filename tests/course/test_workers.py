@@ -86,7 +86,7 @@ def test_a_result_that_comes_too_late_is_not_taken(tmp_path, monkeypatch):
         kept = classroom._kept(tmp_path / "out", "alice")
         assert kept is None, "the late record was written"
         course = classroom.again.Course()
-        of = {"submission": classroom._digest(tmp_path / "in" / "alice"), "files": course.files}
+        of = {"submission": classroom.digest(tmp_path / "in" / "alice"), "files": course.files}
         classroom._keep(tmp_path / "out", "alice", of, a_record("alice", shifted=False))
         other.drop("alice")
 
