@@ -1,5 +1,6 @@
 """The functions that the notebook calls: data, checks, the full training, and pictures of samples."""
 
+import base64
 import dataclasses
 import functools
 import sys
@@ -18,7 +19,7 @@ from lab.training.trainer import Trainer, initialised, placed, seeded
 
 __all__ = [
     "best_device", "make_dataloader", "make_dataloader_cifar10", "check", "check_forward", "check_sample", "solver", "sample_images",
-    "load_model",
+    "load_model", "playground",
 ]  # fmt: skip
 
 EPOCH_STEPS = 20  # DDIM steps of the picture after each epoch; check_sample and sample_images take all T
@@ -195,6 +196,27 @@ def load_model(checkpoint_path=None, device=None, model_class=None):
     model = model_class(dmconfig).to(device, memory_format=torch.channels_last)
     checkpoint.fill(model, state["model_state_dict"], path)
     return model.eval()
+
+
+@in_one_line
+def playground(model):
+    """Show controls in a notebook that draw with `model`; without anywidget, and where the notebook is only read, a picture.
+
+    Raises ValueError for a model that draws something else than the ten digits.
+    """
+    from IPython.display import display as show
+
+    labels, generator = torch.arange(model.dmconfig.num_classes), torch.Generator().manual_seed(0)
+    images = samplers.sample(model, labels, model.dmconfig.omega, generator=generator)
+    picture = base64.b64encode(display.as_png(display.grid(images, 10))).decode()
+    try:
+        from lab.playground.widget import widget
+
+        controls = widget(model)._repr_mimebundle_()[0]
+    except ImportError:
+        controls = {}
+        print("Ten digits of this model. After `pip install anywidget` this cell shows controls that draw others.")
+    show({**controls, "image/png": picture, "text/plain": "ten digits of the model"}, raw=True)
 
 
 def _ddpm():

@@ -1,5 +1,6 @@
 """Grids of images, loss curves, tables and progress bars."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -43,6 +44,13 @@ def writable(path):
 def save_picture(picture, path):
     """Write an (H, W, 3) array in [0, 1] as an image file, SCALE times as large."""
     _image(picture).save(path)
+
+
+def as_png(picture):
+    """An (H, W, 3) array in [0, 1] as the bytes of a PNG file, SCALE times as large."""
+    content = io.BytesIO()
+    _image(picture).save(content, "PNG")
+    return content.getvalue()
 
 
 def save_film(pictures, path, seconds=3.0):

@@ -21,7 +21,10 @@ GIVEN = ("config.py", "utils.py", "requirements.txt", "pyproject.toml", "lab", "
 # Files that would show a solution, test what students do not write, or are of no use to them. Without schedules.py schedule="cosine" is
 # an error there, as a student's scheduler is the linear one.
 KEPT_BACK = (
-    "lab/speed/baseline.py", "lab/speed/bench.py", "lab/diffusion/schedules.py", "lab/editing", "lab/playground", "lab/README.md",
+    "lab/speed/baseline.py", "lab/speed/bench.py", "lab/diffusion/schedules.py", "lab/distillation", "lab/README.md",
+    "lab/editing/deepfloyd.py", "lab/editing/pixel_models.py",
+    *(f"lab/playground/{name}.py" for name in ("export", "network", "runtime")),
+    *(f"lab/playground/page/{name}" for name in ("engine", "main.js", "worker.js", "LICENSE-onnxruntime.txt")),
     "lab/weights/digits.safetensors", "lab/weights/pairs.safetensors",
     "tests/lab", "tests/course", "tests/explorations", "tests/wrong_solutions.py",
     "tests/test_notebook.py", "tests/test_config.py", "tests/test_fuzz.py", "tests/test_utils.py", "tests/test_floors.py", "pics/draw.py",

@@ -1,6 +1,5 @@
 """The page as a folder of static files: the network that draws, the runtime that runs it, and the page itself."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -9,11 +8,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from lab.diffusion.process import process
 from lab.playground import network, runtime
+from lab.playground.settings import settings
 
 PAGE = Path(__file__).parent / "page"
-NEEDED = {"input_dim": (28, 28), "num_channels": 1, "num_classes": 10, "schedule": "linear", "process": "ddpm", "classes": []}
 
 
 def export(out, model, runtime_folder=None):
@@ -25,7 +23,7 @@ def export(out, model, runtime_folder=None):
     out = Path(out).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty; name a new folder")
-    about = _settings(model)
+    about = settings(model)
     onnx = network.exported(model.network, about["shape"], about["num_classes"])
     content = {**dict(runtime.packed(*file) for file in runtime.files(runtime_folder).items()), "network.onnx": onnx}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -55,14 +53,3 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def log_message(self, *words):
         pass
-
-
-def _settings(model):
-    """What the page has to know of a model, as in its DMConfig. Raises ValueError for a model that it cannot draw with."""
-    config = model.dmconfig
-    for name, value in NEEDED.items():
-        if getattr(config, name) != value:
-            raise ValueError(f"the model has {name} = {getattr(config, name)!r}; the page draws with {name} = {value!r}, as MNIST's digits")
-    way, given = process(model), dataclasses.asdict(config)
-    kept = {name: given[name] for name in ("T", "beta_1", "beta_T", "num_classes", "condition_mask_value", "omega")}
-    return {**kept, "shape": list(way.shape), "range": list(way.range), "output": way.output}

@@ -160,7 +160,7 @@ def test_every_figure_of_the_notebook_has_a_text():
     cells = json.loads((ROOT / "ConditionalDDPM.ipynb").read_text("utf-8"))["cells"]
     shows = [place for place, cell in enumerate(cells) if any("image/png" in output.get("data", ()) for output in cell.get("outputs", ()))]
     texts = [cells[place]["metadata"].get("alt", "") for place in shows]
-    assert len(texts) == 13 and all(len(text) > 60 for text in texts), "in the cell's metadata, which a new run leaves as it is"
+    assert len(texts) == 14 and all(len(text) > 60 for text in texts), "in the cell's metadata, which a new run leaves as it is"
     for place in (place for place in shows if "pics/" in "".join(cells[place]["source"])):
         above = next("".join(cell["source"]) for cell in cells[place::-1] if cell["cell_type"] == "markdown")
         assert re.search(r"<details><summary>The next (two )?figures? in words</summary>\n\n.{300,}\n\n</details>", above, re.S)

@@ -1,4 +1,4 @@
-// The page: reads the settings, has the worker compute, shows the steps.
+// The page: reads the settings, has a worker compute, shows the steps.
 import { Pad } from "./pad.js";
 import { film, pixels, scaled, show } from "./pictures.js";
 
@@ -16,6 +16,7 @@ const METHODS = {
   ddpm: "The original: with 400 steps it is the algorithm of Ho et al. 2020.",
 };
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 200, 400];
+const PROVIDERS = { wasm: "Computed by WebAssembly.", webgpu: "Computed by WebGPU.", kernel: "Computed by the notebook's kernel." };
 const HALVES = { top: (x, y) => y < 14, bottom: (x, y) => y >= 14, left: (x) => x < 14, right: (x) => x >= 14 };
 const EXAMPLES = [
   { digit: 8, lines: [arc(14, 9.5, 4, 4, 0, 360), arc(14, 18.5, 4.6, 4.8, 0, 360)] },
@@ -23,11 +24,14 @@ const EXAMPLES = [
   { digit: 0, lines: [arc(14, 14, 5, 8, 0, 360)] },
 ];
 
-const get = (id) => document.getElementById(id);
-const tabs = [...document.querySelectorAll("[role=tab]")];
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-const settings = await (await fetch("settings.json")).json();
-const allowed = STEPS.filter((steps) => steps <= settings.T);
+const get = (id) => root.querySelector(`#${id}`);
+let root = null; // where the page's elements are: a document, or a part of one
+let page = null; // the element around all of them
+let tabs = null;
+let worker = null; // has postMessage(task), and answers by onmessage
+let settings = null;
+let allowed = null; // numbers of steps
+let pad = null;
 const kept = { draw: 9, complete: 30, turn: 30 }; // steps; compare and write have those of draw
 const drawn = { complete: null, turn: null }; // what was on the pad when a tab was left
 let tab = "draw";
@@ -38,7 +42,19 @@ let follow = true; // whether the newest step is shown
 let playing = null;
 let waiting = null;
 
-const pad = new Pad(get("pad"), () => run());
+/** Fill the elements of index.html below `where` with life. about: the settings of the model. computer: see `worker`. */
+export function start(where, about, computer) {
+  [root, settings, worker] = [where, about, computer];
+  page = root.querySelector(".page");
+  tabs = [...root.querySelectorAll("[role=tab]")];
+  allowed = STEPS.filter((steps) => steps <= settings.T);
+  pad = new Pad(get("pad"), () => run());
+  worker.onmessage = ({ data }) => answered(data);
+  worker.onerror = () => complain("This browser cannot run the page; a current Chrome, Edge, Firefox or Safari can.");
+  filled();
+  listening();
+  select("draw");
+}
 
 // ---- the settings
 
@@ -48,12 +64,12 @@ function digits(name, id, more = []) {
 }
 
 function digit() {
-  const value = document.querySelector("[name=class]:checked").value;
+  const value = root.querySelector("[name=class]:checked").value;
   return value === "any" ? null : Number(value);
 }
 
 function choose(value) {
-  document.querySelector(`[name=class][value="${value}"]`).checked = true;
+  root.querySelector(`[name=class][value="${value}"]`).checked = true;
 }
 
 function steps() {
@@ -70,7 +86,7 @@ function random() {
 }
 
 function mask() {
-  const inside = HALVES[document.querySelector("[name=half]:checked").value];
+  const inside = HALVES[root.querySelector("[name=half]:checked").value];
   return Array.from({ length: 28 * 28 }, (_, i) => Number(inside(i % 28, Math.floor(i / 28))));
 }
 
@@ -156,8 +172,8 @@ function fresh(number = seed()) {
 
 // ---- what the worker says
 
-worker.onmessage = ({ data }) => {
-  if (data.kind === "ready") return (get("provider").textContent = { wasm: "Computed by WebAssembly.", webgpu: "Computed by WebGPU." }[data.provider]);
+function answered(data) {
+  if (data.kind === "ready") return (get("provider").textContent = PROVIDERS[data.provider]);
   if (data.kind === "failed") return complain(`The network could not be loaded: ${data.message}. Reload the page to try again.`);
   if (data.id !== task.id) return;
   if (data.kind === "error") return complain(`This could not be computed: ${data.message}.`);
@@ -167,10 +183,8 @@ worker.onmessage = ({ data }) => {
   const count = task.count - 1;
   const done = `${task.about[0].toUpperCase()}${task.about.slice(1)}`;
   get("status").textContent = `${done}: ${count} ${count === 1 ? "step" : "steps"}, ${data.seconds.toFixed(1)} seconds.`;
-  document.body.dataset.done = task.id;
-};
-
-worker.onerror = () => complain("This browser cannot run the page; a current Chrome, Edge, Firefox or Safari can.");
+  page.dataset.done = task.id;
+}
 
 function complain(text) {
   get("problem").textContent = text;
@@ -227,7 +241,7 @@ function paint() {
   get("moment").setAttribute("aria-valuetext", `t = ${t}`);
   if (tab !== "write") {
     const rows = (step) => (task.views.length > 1 ? task.views.map((view) => [step.x_0, view.of[0]]) : [[step.x, 0], [step.x_0, 0]]);
-    const colour = getComputedStyle(document.documentElement).getPropertyValue("--accent");
+    const colour = getComputedStyle(page).getPropertyValue("--accent");
     task.shown = film(get("film"), task.steps, task.count, rows, settings.range, moment, colour);
   }
 }
@@ -273,7 +287,7 @@ function select(name) {
   const of = (tab) => (tab in kept ? tab : "draw");
   if (tab in drawn) drawn[tab] = pad.blank ? null : { pixels: pad.pixels, given: pad.given };
   tab = name;
-  document.body.dataset.tab = tab;
+  page.dataset.tab = tab;
   get("stage").className = tab;
   for (const each of tabs) {
     const chosen = each.id === `tab-${tab}`;
@@ -281,13 +295,13 @@ function select(name) {
     each.tabIndex = chosen ? 0 : -1;
   }
   get("panel").setAttribute("aria-labelledby", `tab-${tab}`);
-  for (const each of document.querySelectorAll("[data-for]")) each.hidden = !each.dataset.for.split(" ").includes(tab);
+  for (const each of root.querySelectorAll("[data-for]")) each.hidden = !each.dataset.for.split(" ").includes(tab);
   get("lead").textContent = LEADS[tab];
   get("class-legend").textContent = { complete: "It is to be a …", turn: "Turn it into a …" }[tab] ?? "Digit";
   get("omega-name").textContent = tab === "compare" ? "ω on the right" : "Guidance ω";
   get("steps").value = allowed.indexOf(kept[of(tab)]);
   empty();
-  const any = document.querySelector("[name=class][value=any]");
+  const any = root.querySelector("[name=class][value=any]");
   any.parentElement.hidden = tab === "compare"; // without a class both are the same
   if (tab === "compare" && any.checked) choose(3);
   pad.cover(tab === "complete" ? mask() : null);
@@ -324,49 +338,53 @@ function arc(x, y, width, height, from, to) {
   });
 }
 
-digits("class", "classes", ["any"]);
-choose(3);
-get("from").innerHTML = [...Array(10).keys()].map((each) => `<option${each === 3 ? " selected" : ""}>${each}</option>`).join("");
-get("omega").value = settings.omega;
-get("omega2").value = 0;
-get("steps").max = allowed.length - 1;
-get("settings").addEventListener("submit", (event) => event.preventDefault());
-get("settings").addEventListener("input", (event) => {
-  if (event.target.id === "steps") kept[tab in kept ? tab : "draw"] = steps();
-  if (event.target.id === "from") return fresh();
-  if (event.target.name === "half") pad.cover(mask());
-  run();
-});
-get("reseed").addEventListener("click", () => {
-  get("seed").value = random();
-  run();
-});
-get("clear").addEventListener("click", () => {
-  pad.draw([]);
-  run();
-});
-get("example").addEventListener("click", next_example);
-get("fresh").addEventListener("click", () => fresh(random()));
-get("moment").addEventListener("input", (event) => {
-  stop();
-  look(event.target.value);
-});
-get("film").addEventListener("click", (event) => {
-  const box = event.target.getBoundingClientRect();
-  stop();
-  look(task.shown[Math.min(Math.floor(((event.clientX - box.left) / box.width) * task.shown.length), task.shown.length - 1)]);
-});
-get("play").addEventListener("click", play);
-get("save").addEventListener("click", save);
-for (const each of tabs) {
-  each.addEventListener("click", () => select(each.id.slice(4)));
-  each.addEventListener("keydown", (event) => {
-    const turn = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    const place = { Home: 0, End: tabs.length - 1 }[event.key] ?? (tabs.indexOf(each) + turn + tabs.length) % tabs.length;
-    if (!Number.isInteger(place)) return;
-    event.preventDefault();
-    tabs[place].focus();
-    select(tabs[place].id.slice(4));
-  });
+function filled() {
+  digits("class", "classes", ["any"]);
+  choose(3);
+  get("from").innerHTML = [...Array(10).keys()].map((each) => `<option${each === 3 ? " selected" : ""}>${each}</option>`).join("");
+  get("omega").value = settings.omega;
+  get("omega2").value = 0;
+  get("steps").max = allowed.length - 1;
 }
-select("draw");
+
+function listening() {
+  get("settings").addEventListener("submit", (event) => event.preventDefault());
+  get("settings").addEventListener("input", (event) => {
+    if (event.target.id === "steps") kept[tab in kept ? tab : "draw"] = steps();
+    if (event.target.id === "from") return fresh();
+    if (event.target.name === "half") pad.cover(mask());
+    run();
+  });
+  get("reseed").addEventListener("click", () => {
+    get("seed").value = random();
+    run();
+  });
+  get("clear").addEventListener("click", () => {
+    pad.draw([]);
+    run();
+  });
+  get("example").addEventListener("click", next_example);
+  get("fresh").addEventListener("click", () => fresh(random()));
+  get("moment").addEventListener("input", (event) => {
+    stop();
+    look(event.target.value);
+  });
+  get("film").addEventListener("click", (event) => {
+    const box = event.target.getBoundingClientRect();
+    stop();
+    look(task.shown[Math.min(Math.floor(((event.clientX - box.left) / box.width) * task.shown.length), task.shown.length - 1)]);
+  });
+  get("play").addEventListener("click", play);
+  get("save").addEventListener("click", save);
+  for (const each of tabs) {
+    each.addEventListener("click", () => select(each.id.slice(4)));
+    each.addEventListener("keydown", (event) => {
+      const turn = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      const place = { Home: 0, End: tabs.length - 1 }[event.key] ?? (tabs.indexOf(each) + turn + tabs.length) % tabs.length;
+      if (!Number.isInteger(place)) return;
+      event.preventDefault();
+      tabs[place].focus();
+      select(tabs[place].id.slice(4));
+    });
+  }
+}
