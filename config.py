@@ -37,7 +37,7 @@ class DMConfig:
     precision: str = "auto"                # "auto": the fastest the hardware supports; or "float32", "bfloat16", "float16"
     seed: int = 0                          # of the initial weights and all random numbers in training
     schedule: str = "linear"               # or "cosine" (lab.diffusion.schedules), which depends on T alone
-    process: str = "ddpm"                  # or "flow" (explorations/FM.py), which ignores the betas
+    process: str = "ddpm"                  # or "flow" (explorations/FM.py), which ignores the betas; "few": distilled
     data: str = "mnist"                    # what is trained on: "mnist", "fashion", "cifar10" or a folder of pictures
     classes: list[str] = field(default_factory=list)  # their names, num_classes of them; [] for numbers
 
@@ -64,7 +64,7 @@ class DMConfig:
         self._word("precision", "auto", "float32", "bfloat16", "float16")
         self._integer("seed", 0, 2**63 - 1)
         self._word("schedule", "linear", "cosine")
-        self._word("process", "ddpm", "flow")
+        self._word("process", "ddpm", "flow", "few")
         if not isinstance(self.data, str) or not self.data:
             self._refuse("data", "the name of a set or of a folder")
         self.classes = self._names("classes")

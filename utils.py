@@ -13,6 +13,7 @@ import torch
 from config import DMConfig
 from lab import display, samplers
 from lab.check import finite
+from lab.diffusion import few
 from lab.training import checkpoint, experiment, pictures, pretrained
 from lab.training.data import loader
 from lab.training.trainer import Trainer, initialised, placed, seeded
@@ -181,19 +182,22 @@ def load_model(checkpoint_path=None, device=None, model_class=None):
     """A ConditionalDDPM in eval mode from a checkpoint; without a path, with the weights that ship with the project.
 
     checkpoint_path: a .pth of `solver`, or one of the .safetensors that ship. device: by default the fastest there is.
-    model_class: the class that was trained, by default ConditionalDDPM. Raises lab.training.checkpoint.CheckpointError for a
-    file that is not a checkpoint of this course, or whose process (DDPM or flow) is not that of model_class.
+    model_class: the class that was trained, by default ConditionalDDPM. A distilled network (lab.distillation) is a FewSteps.
+    Raises lab.training.checkpoint.CheckpointError for a file that is not a checkpoint of this course, or whose process (DDPM or
+    flow) is not that of model_class.
     """
-    model_class, device = model_class or _ddpm(), device or best_device()
+    device = device or best_device()
     path = Path(checkpoint_path or pretrained.DIGITS)
     state = (pretrained if path.suffix == ".safetensors" else checkpoint).load(path, device)
     dmconfig = DMConfig.from_dict(state.get("dmconfig", {}))  # the judge's weights have no dmconfig; fill refuses them
+    model_class = model_class or (few.FewSteps if dmconfig.process == few.METHOD else _ddpm())
     if dmconfig.process != _process(model_class):
         raise checkpoint.CheckpointError(
             f"{path} holds weights of the process {dmconfig.process!r}, and {model_class.__name__} is {_process(model_class)!r}; "
             "name its class, as in load_model(path, model_class=ConditionalFM)"
         )
-    model = model_class(dmconfig).to(device, memory_format=torch.channels_last)
+    model = model_class(_ddpm()(dmconfig) if model_class is few.FewSteps else dmconfig)
+    model = model.to(device, memory_format=torch.channels_last)
     checkpoint.fill(model, state["model_state_dict"], path)
     return model.eval()
 
@@ -227,7 +231,7 @@ def _ddpm():
 
 def _process(model):
     """The DMConfig.process of a model or a model class."""
-    return "flow" if getattr(model, "output", "eps") == "flow" else "ddpm"
+    return {"flow": "flow", few.FewSteps.output: few.METHOD}.get(getattr(model, "output", "eps"), "ddpm")
 
 
 def _new_model(dmconfig, device, model_class=None):

@@ -1,4 +1,4 @@
-"""The command line of the engine: python -m lab train | sample | write | evaluate | bench | judge | average | ship | playground."""
+"""The command line of the engine: `python -m lab --help` lists what it does."""
 
 import argparse
 import contextlib
@@ -17,6 +17,7 @@ from lab.training.trainer import TrainingError
 from utils import best_device, load_model, make_dataloader, solver
 
 ROW = 20  # digits of a string on one line
+OMEGAS = [0, 0.5, 1, 2, 5]  # that `evaluate` judges
 MODELS = {"single": pretrained.DIGITS, "pair": pretrained.PAIRS}  # the weights for `write`: one digit an image, or two
 
 
@@ -31,9 +32,26 @@ def train(arguments):
     solver(dmconfig, arguments.name, *loaders, resume=arguments.resume, model_class=_class(dmconfig.process))
 
 
+def distill(arguments):
+    """Train a network that draws in one, two or four calls, from a DDPM: by default from the weights that ship."""
+    from lab import distillation  # here, as a student's copy lacks it
+
+    chosen = {name: getattr(arguments, name) for name in ("epochs", "omega", "learning_rate", "seed")}
+    teacher, reporter = _model(arguments.teacher), display.Reporter()
+    dmconfig = distillation.settings(teacher, arguments.method, **{name: value for name, value in chosen.items() if value is not None})
+    loaders, labels = _loaders(dmconfig, arguments.images), torch.arange(dmconfig.num_classes).repeat_interleave(10)
+
+    def picture(student):
+        images = samplers.sample(student, labels, dmconfig.omega, generator=_generator(0))
+        return display.grid_figure(images, 10, "one call of the network", dmconfig.classes or range(dmconfig.num_classes))
+
+    folder = Path("save") / arguments.name
+    distillation.distill(teacher, arguments.method, dmconfig, folder, loaders, best_device(), picture, reporter)
+
+
 def sample(arguments):
     """Draw the digits asked for and write them as one picture, and as a film with --gif."""
-    model = _model(arguments.checkpoint)
+    model = _model(arguments.checkpoint, arguments.method)
     labels, omega = _labels(arguments, model.dmconfig), _omega(arguments, model.dmconfig)
     out = display.writable(arguments.out)
     generator = _generator(arguments.seed)
@@ -55,7 +73,7 @@ def write(arguments):
     out = display.writable(arguments.out)
     if arguments.checkpoint and arguments.model:
         raise ValueError(f"--checkpoint {arguments.checkpoint} and --model {arguments.model} both name the network; give one of them")
-    model = load_model(arguments.checkpoint or MODELS[arguments.model or "single"])
+    model = _model(arguments.checkpoint or (MODELS[arguments.model] if arguments.model else None), arguments.method)
     omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
     generator = _generator(arguments.seed)
     images = writing.write(model, arguments.digits, omega, method=arguments.method, steps=arguments.steps, generator=generator)
@@ -66,9 +84,12 @@ def evaluate(arguments):
     """Judge a model's digits for each guidance weight, method and number of steps; write a table, and a figure against the weight."""
     from lab import quality  # here, as scikit-learn takes a second
 
-    model, reporter = _model(arguments.checkpoint), display.Reporter()
+    model, reporter = _model(arguments.checkpoint, *arguments.method), display.Reporter()
     out = display.writable(arguments.out)
-    grid = arguments.omega, arguments.method, arguments.steps, arguments.seeds
+    distilled = model.dmconfig.process == samplers.FEW
+    omegas = arguments.omega or ([model.dmconfig.omega] if distilled else OMEGAS)
+    steps = arguments.steps or ([1] if distilled else [samplers.STEPS])
+    grid = omegas, arguments.method or [samplers.FEW if distilled else samplers.METHOD], steps, arguments.seeds
     rows = quality.sweep(model, *grid, arguments.samples, out.with_suffix(".csv"), reporter)
     quality.figure(rows).savefig(out, dpi=150)
 
@@ -132,7 +153,8 @@ def ship(arguments):
     if drawn > len(MODELS):
         raise ValueError(f"{arguments.checkpoint} draws {drawn} digits an image; allowed are those of {', '.join(MODELS)}")
     record = {key: state[key] for key in ("epoch", "data", "history")}
-    pretrained.save(list(MODELS.values())[drawn - 1], state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
+    path = pretrained.FEW if state["dmconfig"]["process"] == samplers.FEW else list(MODELS.values())[drawn - 1]
+    pretrained.save(path, state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
 
 
 def playground(arguments):
@@ -168,15 +190,16 @@ def _loaders(dmconfig, images):
 
 def _class(process):
     """The class that is trained, of a DMConfig.process."""
-    if process == "ddpm":
-        return None
+    if process != "flow":
+        return None  # load_model and solver know it
     from explorations.FM import ConditionalFM
 
     return ConditionalFM
 
 
-def _model(path):
-    """load_model, of whichever process the checkpoint is."""
+def _model(path, *methods):
+    """load_model, of whichever process the checkpoint is; without one the weights that ship and draw by these methods."""
+    path = path or (pretrained.FEW if samplers.FEW in methods else None)
     if path is None or Path(path).suffix == ".safetensors":
         return load_model(path)
     return load_model(path, model_class=_class(DMConfig.from_dict(checkpoint.load(path)["dmconfig"]).process))
@@ -225,6 +248,7 @@ def _omega(arguments, dmconfig):
 
 
 SETTINGS = {field.name: field for field in dataclasses.fields(DMConfig) if field.type in (int, float, str) and field.name != "data"}
+METHODS = (*samplers.FLOW_METHODS, samplers.FEW)
 SET = "mnist, fashion, cifar10, or a folder of pictures with one sub-folder a class (default: mnist)"
 
 
@@ -241,6 +265,16 @@ def parser():
     for name, field in SETTINGS.items():
         command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=field.type, help=f"default: {field.default}")
     command.set_defaults(run=train)
+
+    command = commands.add_parser("distill", help="train a network that draws in one to four calls", description=distill.__doc__)
+    command.add_argument("name", help="name of the experiment, kept in ./save/NAME; the same command goes on with it")
+    command.add_argument("--method", choices=("trajectory", "consistency", "drifting"), default="drifting")
+    command.add_argument("--teacher", help="a best_checkpoint.pth (default: the weights that ship)")
+    command.add_argument("--images", type=int, help="use only the first IMAGES images (default: all)")
+    command.add_argument("--omega", type=float, help="guidance that the network learns, but for drifting (default: 0.5)")
+    for name, kind in (("epochs", int), ("learning_rate", float), ("seed", int)):
+        command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind)
+    command.set_defaults(run=distill)
 
     command = commands.add_parser("sample", help="draw digits", description=sample.__doc__)
     command.add_argument("digits", nargs="?", help="drawn in this order, as 0123456789")
@@ -260,9 +294,9 @@ def parser():
     command = commands.add_parser("evaluate", help="say how good a model's digits are", description=evaluate.__doc__)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--samples", type=int, default=5000, help="digits for each row (default: 5000)")
-    command.add_argument("--omega", type=float, nargs="+", default=[0, 0.5, 1, 2, 5])
-    command.add_argument("--method", choices=(*samplers.FLOW_METHODS, samplers.ANCESTRAL), nargs="+", default=[samplers.METHOD])
-    command.add_argument("--steps", type=int, nargs="+", default=[samplers.STEPS])
+    command.add_argument("--omega", type=float, nargs="+", help=f"default: {' '.join(map(str, OMEGAS))}; of a distilled network, its own")
+    command.add_argument("--method", choices=(*METHODS, samplers.ANCESTRAL), nargs="+", default=[], help=f"default: {samplers.METHOD}")
+    command.add_argument("--steps", type=int, nargs="+", help=f"default: {samplers.STEPS}; of {samplers.FEW}, 1")
     command.add_argument("--seeds", type=int, default=1, help="rows for each setting (default: 1)")
     command.add_argument("--out", default="quality.png", help="the figure; the table goes beside it, as .csv (default: quality.png)")
     command.set_defaults(run=evaluate)
@@ -301,8 +335,10 @@ def parser():
 def _add_drawing(command):
     """The options of the commands that draw a picture."""
     command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
-    command.add_argument("--method", choices=samplers.FLOW_METHODS, default=samplers.METHOD)
-    command.add_argument("--steps", type=int, default=samplers.STEPS)
+    command.add_argument(
+        "--method", choices=METHODS, help=f"default: {samplers.METHOD}; {samplers.FEW} draws by the distilled network that ships"
+    )
+    command.add_argument("--steps", type=int, help=f"default: {samplers.STEPS}; of {samplers.FEW}, 1")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")

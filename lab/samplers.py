@@ -1,10 +1,11 @@
 """The public address of lab.diffusion.sampling: `from lab import samplers`."""
 
+from lab.diffusion.few import METHOD as FEW
 from lab.diffusion.process import BLACK, WHITE
 from lab.diffusion.sampling import ANCESTRAL, BATCH, FLOW_METHODS, METHOD, METHODS, STEPS, pixels, sample, trajectory
 from lab.diffusion.walk import Step, final, timesteps
 
 __all__ = [
-    "ANCESTRAL", "BATCH", "BLACK", "FLOW_METHODS", "METHOD", "METHODS", "STEPS", "WHITE", "Step", "final", "pixels", "sample", "timesteps",
-    "trajectory",
+    "ANCESTRAL", "BATCH", "BLACK", "FEW", "FLOW_METHODS", "METHOD", "METHODS", "STEPS", "WHITE", "Step", "final", "pixels", "sample",
+    "timesteps", "trajectory",
 ]  # fmt: skip

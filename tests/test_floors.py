@@ -17,7 +17,7 @@ ROOMS = [
     ("editing", "display", "writing", "samplers"),
     ("training",),
     ("quality",),
-    ("speed.bench", "playground"),
+    ("speed.bench", "playground", "distillation"),
 ]
 OURS = {name for floor in FLOORS for name in floor}
 EXPLORED = {path.stem for path in (ROOT / "explorations").glob("*.py")}

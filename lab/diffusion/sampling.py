@@ -6,6 +6,7 @@ import torch
 
 from config import MEAN, STD, is_finite
 from lab.check import finite, is_whole, number, whole
+from lab.diffusion import few
 from lab.diffusion import steps as of
 from lab.diffusion.guidance import limited
 from lab.diffusion.guidance_methods import cfg_pp, interval, plain
@@ -22,6 +23,8 @@ METHODS = {
 }
 HEUN = "heun"
 FLOW_METHODS = METHODS | {HEUN: lambda way, times, predict, eta: of.heun(predict)}
+FEW_METHODS = {few.METHOD: lambda way, times, predict, eta: of.renoised}  # for networks of lab.distillation alone
+BY_OUTPUT = {"eps": METHODS, "flow": FLOW_METHODS, few.FewSteps.output: FEW_METHODS}
 ANCESTRAL = "ancestral"  # not a METHOD: the model's own `sample` in all T steps, for comparison
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
 BATCH = 100  # images at once: larger batches are slower on a CPU, whose allocator hands each tensor back to the system
@@ -33,7 +36,7 @@ def sample(model, labels, omega, **how):
 
 
 def trajectory(
-    model, labels, omega, *, method=METHOD, steps=STEPS, eta=0.0, guidance=None, guidance_interval=None, clip=None, generator=None, x_T=None
+    model, labels, omega, *, method=None, steps=None, eta=0.0, guidance=None, guidance_interval=None, clip=None, generator=None, x_T=None
 ):
     """Sample images from noise: yields a Step for x_T and one after each of `steps` steps.
 
@@ -44,6 +47,8 @@ def trajectory(
       "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
       "heun"   for flows alone: two calls of the network a step (four with guidance)
+      "few"    for networks of lab.distillation alone: 1, 2 or 4 calls, omega being the one that the network has learned
+    By default "dpmpp" in 9 steps, and one call of "few" for such a network.
     guidance: a method of lab.diffusion.guidance_methods in place of the plain one. guidance_interval: (low, high), guide only
     where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the conditional output alone elsewhere. clip: True clips each
     predicted x_0 to the range of pixels; (low, high) to another range, for a model whose images are scaled in another way. None is
@@ -53,16 +58,19 @@ def trajectory(
     anything else, before any work.
     """
     way = process(model)
+    distilled = way.output == few.FewSteps.output
+    method = (few.METHOD if distilled else METHOD) if method is None else method
+    steps = (1 if distilled else STEPS) if steps is None else steps
     clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
     _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T)
     times, rows = timesteps(way.T, int(steps)), way.embed(labels)
     guidance = guidance or plain
-    predict = (interval(*guidance_interval, guidance) if guidance_interval else guidance)(way, rows, float(omega))
+    predict = (interval(*guidance_interval, guidance) if guidance_interval else guidance)(way, rows, 0.0 if distilled else float(omega))
     limit = (way.limit if clip is True else lambda x_0: x_0.clamp(*clip)) if clip else None
     noise = lambda: way.noise(len(rows), generator)
     start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device, torch.float32)
     predict = limited(way, predict, limit) if limit else predict
-    step = FLOW_METHODS[method](way, times, predict, eta)
+    step = _methods(way)[method](way, times, predict, eta)
     return walk(way, predict, step, times, start, noise)
 
 
@@ -77,19 +85,25 @@ def _started(way, rows, omega, noise, clip):
     Pure noise lacks that, and samplers that add little noise on the way draw pale digits from it (Lin et al. 2023,
     arXiv:2305.08891). So the network predicts x_0 from noise once, and x_T is drawn by eq. (4), Ho et al. 2020.
     """
-    if way.alpha[way.T] == 0:  # as in a flow
+    if way.alpha[way.T] == 0 or way.output == few.FewSteps.output:  # a flow, and a network that has learned to begin with noise
         return noise()
     predict = plain(way, rows, min(float(omega), 0.0))  # unguided: guidance exaggerates x_0
     x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))
     return way.noised(x_0, way.T, noise())
 
 
+def _methods(way):
+    return BY_OUTPUT.get(way.output, METHODS)
+
+
 def _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T):
-    methods = FLOW_METHODS if way.output == "flow" else METHODS
+    methods = _methods(way)
     if method not in methods:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(methods)}")
     whole("steps", steps, 1, way.T)
     number("omega", omega, 2.0)
+    if method == few.METHOD:
+        _check_few(model, omega, steps, guidance, guidance_interval)
     if not is_finite(eta) or not 0 <= eta <= 1 or (eta and method != "ddim"):
         raise ValueError(f"eta = {eta!r} with method {method!r}; allowed is 0 to 1, and only with 'ddim'")
     if guidance is not None and not callable(guidance):
@@ -111,3 +125,12 @@ def _check(model, way, labels, omega, method, steps, eta, guidance, guidance_int
     wanted = (len(labels), *way.shape)
     if x_T is not None and not (torch.is_tensor(x_T) and x_T.shape == wanted and x_T.is_floating_point() and x_T.isfinite().all()):
         raise ValueError(f"x_T is {getattr(x_T, 'shape', x_T)!r}; allowed is a tensor {wanted} of finite floats, or None")
+
+
+def _check_few(model, omega, steps, guidance, guidance_interval):
+    if steps not in few.STEPS:
+        raise ValueError(f"steps = {steps} with method {few.METHOD!r}; allowed is one of {', '.join(map(str, few.STEPS))}")
+    if omega != model.dmconfig.omega or guidance or guidance_interval:
+        raise ValueError(
+            f"omega = {omega!r} with method {few.METHOD!r}; the network has learned {model.dmconfig.omega}, and takes no other guidance"
+        )

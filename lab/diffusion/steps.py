@@ -27,6 +27,11 @@ def posterior(process, x, seen, t, s, noise):
     return mean + sigma * noise()
 
 
+def renoised(process, x, seen, t, s, noise):
+    """x_s drawn anew from the predicted image, with nothing kept of x_t: algorithm 1, Song et al. 2023, arXiv:2303.01469."""
+    return process.noised(seen.x_0, s, noise())
+
+
 def heun(predict):
     """Heun's method for a flow: the mean of the velocities at both ends, with one more call of the network by `predict`.
 

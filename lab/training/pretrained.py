@@ -11,6 +11,7 @@ from lab.training.checkpoint import CheckpointError, checked, refuse_pointer
 
 DIGITS = Path(__file__).parents[1] / "weights" / "digits.safetensors"  # the default network
 PAIRS = DIGITS.with_name("pairs.safetensors")  # two digits side by side: explorations/two_digits
+FEW = DIGITS.with_name("few.safetensors")  # the default network, distilled to draw in one to four calls: lab.distillation
 JUDGE = DIGITS.with_name("judge.safetensors")  # the classifier of lab.quality.judge
 
 

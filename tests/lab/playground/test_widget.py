@@ -139,7 +139,12 @@ def jupyterlab(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=kernel), tmp_path / "page.ipynb")
     port_file = tmp_path / "runtime"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JUPYTER_RUNTIME_DIR": str(port_file), "JUPYTER_CONFIG_DIR": str(tmp_path / "config")}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "JUPYTER_RUNTIME_DIR": str(port_file),
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+    }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--port=0", "--ServerApp.port_retries=0", "--IdentityProvider.token=",
                "--ServerApp.password=", f"--ServerApp.root_dir={tmp_path}", "--LabApp.news_url=", "--LabApp.check_for_updates_class="
                "jupyterlab.handlers.announcements.NeverCheckForUpdate"]  # fmt: skip
@@ -186,7 +191,9 @@ def test_in_jupyterlab_one_draws_and_the_saved_notebook_keeps_no_widget(jupyterl
     assert "Computed by the notebook's kernel." in tab.inner_text("#provider")
     tab.check("[name=class][value='7']")
     tab.locator("#status", has_text="A 7: 9 steps").wait_for()
-    pixels = tab.eval_on_selector("#views canvas", "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0)")
+    pixels = tab.eval_on_selector(
+        "#views canvas", "c => [...c.getContext('2d').getImageData(0, 0, 28, 28).data].filter((_, i) => i % 4 == 0)"
+    )
     drawn = torch.tensor(pixels).view(1, 1, 28, 28) / 255
     assert judge.read(judge.load(), drawn)[0].item() == 7
     tab.locator("#moment").press("Home")

@@ -1,0 +1,49 @@
+"""Distillation: from a diffusion model to a network that draws in one, two or four calls. A method is a file with `objective`.
+
+objective(teacher, dmconfig, loaders, folder, reporter) -> (loaders, loss): what the student is trained on, made of the training and
+the test batches of pictures, and the function loss(student, images, labels). dmconfig: the student's, omega the guidance that it
+learns. folder: where a method keeps what it makes beforehand. The teacher is a ConditionalDDPM or any other model with `network`,
+`scheduler` and `dmconfig`; the student a lab.diffusion.few.FewSteps that begins with its weights.
+"""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+from config import DMConfig
+from lab.diffusion.few import METHOD, FewSteps
+from lab.distillation import consistency, drifting, trajectory
+from lab.training import experiment
+
+METHODS = {"trajectory": trajectory, "consistency": consistency, "drifting": drifting}
+SETTINGS = {"learning_rate": 1e-4, "lr_cycle": 5.0}  # of a student, where nothing else is asked for: its weights are no random ones
+
+
+def settings(teacher, method, **chosen):
+    """The DMConfig of a student of `teacher` by a method of METHODS: SETTINGS, the method's OMEGA, and what is `chosen`.
+
+    Raises ValueError for another method, and for a weight of guidance with drifting, which has no guidance to learn.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
+    omega = METHODS[method].OMEGA
+    if method == "drifting" and chosen.get("omega", omega) != omega:
+        raise ValueError(f"omega = {chosen['omega']} with drifting; allowed is {omega}, as it learns from pictures and not from guidance")
+    return dataclasses.replace(DMConfig.of(teacher.dmconfig), process=METHOD, **{**SETTINGS, "omega": omega, **chosen})
+
+
+def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporter):
+    """Train a student of `teacher` by a method of METHODS and keep it in `folder`, as lab.training.experiment.run does.
+
+    dmconfig: as `settings` makes it. loaders: training and test batches of pictures. Returns the history. Raises ValueError for a
+    teacher that is no DDPM.
+    """
+    if getattr(teacher, "output", "eps") != "eps":
+        raise ValueError(f"the teacher predicts {teacher.output!r}; allowed is a DDPM, which predicts the noise")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = teacher.to(device).eval().requires_grad_(False)
+    pupil = copy.deepcopy(teacher).requires_grad_(True)
+    pupil.dmconfig = dmconfig
+    loaders, loss = METHODS[method].objective(teacher, dmconfig, loaders, folder, reporter)
+    return experiment.run(FewSteps(pupil, loss), dmconfig, folder, *loaders, device, picture, reporter)

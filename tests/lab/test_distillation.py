@@ -1,0 +1,310 @@
+"""Networks that draw in a few calls: how they draw, what each method teaches, and that a run resumes."""
+
+import copy
+import dataclasses
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from conftest import same
+from stub import Stub, build
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from config import DMConfig
+from DDPM import ConditionalDDPM
+from lab import display, distillation, samplers
+from lab.__main__ import main
+from lab.diffusion.few import FewSteps, times
+from lab.diffusion.process import process
+from lab.distillation import consistency, drifting, trajectory
+from lab.training import checkpoint, data
+from utils import load_model
+
+SMALL = dict(T=8, beta_1=0.02, beta_T=0.4, num_feat=8, precision="float32", batch_size=20)
+IMAGE = torch.linspace(-0.4, 2.8, 28 * 28).view(1, 1, 28, 28)  # the only image that the perfect teacher knows
+LABELS = torch.arange(20) % 10
+QUIET = display.Reporter(silent=True)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def student(predict, omega=0.5, T=8):
+    """A student whose image is predict(x, t, c)."""
+    return FewSteps(build(ConditionalDDPM, Stub(predict), omega=omega, T=T))
+
+
+@pytest.fixture
+def perfect():
+    """A teacher that knows one image: its noise is exact."""
+    model = build(ConditionalDDPM, None, **{key: SMALL[key] for key in ("T", "beta_1", "beta_T")})
+    model.network = Stub(lambda x, t, c: None)
+    way = process(model)
+
+    def noise(x, t, c):
+        step = int((t.flatten()[0] * model.dmconfig.T).round())
+        return (x - way.alpha[step] * IMAGE) / way.sigma[step]
+
+    model.network.predict = noise
+    return model.eval()
+
+
+# ---- drawing
+
+
+@pytest.mark.parametrize("steps, asked", [(1, [10]), (2, [10, 5]), (4, [10, 8, 5, 2])])
+def test_a_step_is_a_call_and_begins_with_noise(steps, asked):
+    """The image that the network predicts, with fresh noise for the next time; nothing of x_t is kept."""
+    model = student(lambda x, t, c: x / 2, T=10)
+    drawn = samplers.final(samplers.trajectory(model, LABELS, 0.5, steps=steps, generator=generator()))
+    calls = model.network.calls
+    assert [(call.t[0] * 10).round().item() for call in calls] == asked
+    way, g = process(model), generator()
+    x = torch.randn(20, 1, 28, 28, generator=g)
+    for call, s in zip(calls, [*asked[1:], 0]):
+        torch.testing.assert_close(call.x, x)
+        x = way.alpha[s] * x / 2 + (way.sigma[s] * torch.randn(20, 1, 28, 28, generator=g) if s else 0)
+    torch.testing.assert_close(drawn, x)
+
+
+def test_by_default_it_draws_in_one_call():
+    model = student(lambda x, t, c: x.clamp(-0.4, 2.8))
+    one = samplers.sample(model, LABELS, 0.5, generator=generator())
+    torch.testing.assert_close(samplers.sample(model, LABELS, 0.5, method="few", steps=1, generator=generator()), one)
+    torch.testing.assert_close(model.sample(LABELS, generator=generator()), one)
+    torch.testing.assert_close(model.sample(nn.functional.one_hot(LABELS), 0.5, generator()), one)
+
+
+@pytest.mark.parametrize(
+    "how, named", [({"steps": 3}, "1, 2, 4"), ({"omega": 2.0}, "has learned 0.5"), ({"guidance_interval": (0, 1)}, "no other guidance"),
+                   ({"method": "dpmpp"}, "allowed is one of few")]
+)  # fmt: skip
+def test_what_it_has_not_learned_is_refused(how, named):
+    with pytest.raises(ValueError, match=named):
+        samplers.trajectory(student(lambda x, t, c: x), LABELS, **{"omega": 0.5, **how})
+
+
+def test_another_model_does_not_draw_in_few_calls():
+    with pytest.raises(ValueError, match="method = 'few'; allowed is one of ddpm"):
+        samplers.trajectory(build(ConditionalDDPM, Stub(lambda x, t, c: x)), LABELS, 0.5, method="few", steps=1)
+
+
+def test_batch_norm_keeps_its_statistics_in_training():
+    model = FewSteps(ConditionalDDPM(DMConfig(**SMALL))).train()
+    before = copy.deepcopy(dict(model.named_buffers()))
+    model.predict(torch.randn(4, 1, 28, 28), 8, LABELS[:4]).square().mean().backward()
+    assert model.training and same(before, dict(model.named_buffers()))
+    assert all(p.grad is not None for name, p in model.named_parameters() if "embed" not in name)
+
+
+# ---- what each method teaches
+
+
+def test_the_energy_distance_is_that_of_its_definition():
+    draw = generator()
+    x, y, labels = torch.randn(12, 3, generator=draw), 1 + torch.randn(12, 3, generator=draw), torch.arange(12) % 3
+    pairs = [(i, j) for i, j in itertools.permutations(range(12), 2) if labels[i] == labels[j]]
+    mean = lambda a, b: sum((a[i] - b[j]).norm() for i, j in pairs) / len(pairs)
+    wanted = (2 * mean(x, y) - mean(x, x) - mean(y, y)) / mean(y, y)
+    torch.testing.assert_close(drifting.energy_distance(x, y, labels), wanted)
+
+
+def test_the_energy_distance_is_zero_on_average_for_one_distribution_and_grows_for_another():
+    draw = generator()
+    labels = torch.arange(40) % 2
+    sample = lambda shift=0.0: shift + torch.randn(40, 5, generator=draw)
+    mean = lambda shift: sum(drifting.energy_distance(sample(), sample(shift), labels) for _ in range(200)) / 200
+    assert abs(mean(0.0)) < 0.005 and mean(1.0) > 0.2
+
+
+def test_a_digit_that_is_drawn_from_a_real_one_is_not_compared_with_it():
+    x, labels = torch.randn(6, 4, generator=generator()), torch.zeros(6, dtype=torch.long)
+    torch.testing.assert_close(drifting.energy_distance(x, x, labels), torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert drifting.energy_distance(x, x + 5, labels) > 1
+
+
+@pytest.fixture
+def loaders(small_mnist, tmp_path, monkeypatch):
+    from conftest import put
+
+    monkeypatch.setenv("MNIST_DIR", str(put(tmp_path / "mnist", small_mnist)))
+    return [data.loader(data.mnist(data.NORMALISED, train=part), 20, shuffle=part) for part in (True, False)]
+
+
+@pytest.fixture
+def few_paths(monkeypatch):
+    """20 paths to train on and 10 to test on, ten a part."""
+    for name, value in (("PATHS", 20), ("TEST", 10), ("PART", 10)):
+        monkeypatch.setattr(trajectory, name, value)
+
+
+def test_trajectory_teaches_where_the_path_ends(perfect, loaders, few_paths, tmp_path):
+    """Under the perfect teacher every path ends at its image: a student that says so has no loss, another has its error."""
+    dmconfig = distillation.settings(perfect, "trajectory", batch_size=20)
+    (train, test), loss = trajectory.objective(perfect, dmconfig, loaders, tmp_path, QUIET)
+    paths, labels = next(iter(train))
+    assert len(train.dataset) == 20 and len(test.dataset) == 10 and sorted(labels.tolist()) == sorted(LABELS.tolist())
+    assert loss(student(lambda x, t, c: IMAGE.expand_as(x)), paths, labels) < 1e-5
+    assert loss(student(lambda x, t, c: IMAGE.expand_as(x) + 0.5), paths, labels).item() == pytest.approx(0.25, abs=0.01)
+
+
+def test_trajectory_asks_at_the_times_of_the_path(perfect, loaders, few_paths, tmp_path):
+    """x_T is noise and x_t stands t of T along; half are asked for at T."""
+    dmconfig = distillation.settings(perfect, "trajectory", batch_size=20)
+    (train, _), loss = trajectory.objective(perfect, dmconfig, loaders, tmp_path, QUIET)
+    model, way = student(lambda x, t, c: x), process(perfect)
+    asked = []
+    for _ in range(50):
+        loss(model, *next(iter(train)))
+        asked.append(model.network.calls[-1])
+    t, x = torch.tensor(np.concatenate([call.t for call in asked])).mul(8).round(), torch.cat([call.x for call in asked])
+    assert set(t.tolist()) == {8, 6, 4, 2} and 0.4 < (t == 8).float().mean() < 0.6
+    assert x[t == 8].std().item() == pytest.approx(1, abs=0.02)
+    start = (1 + (way.alpha[8] * IMAGE.std().item()) ** 2) ** 0.5  # of x_T - alpha_T x_0, which shrinks with sigma on the way
+    for time in (6, 4, 2):
+        rest = x[t == time] - way.alpha[time] * IMAGE
+        assert rest.std().item() == pytest.approx(way.sigma[time] / way.sigma[8] * start, rel=0.05)
+
+
+def test_a_stopped_drawing_of_paths_goes_on(perfect, loaders, few_paths, tmp_path):
+    dmconfig = distillation.settings(perfect, "trajectory")
+    draw = lambda: dict(zip("xy", trajectory._paths(perfect, dmconfig, tmp_path, QUIET)))
+    first = draw()
+    (tmp_path / "paths_10.safetensors").unlink()
+    perfect.network.calls.clear()
+    assert same(draw(), first) and perfect.network.calls[0].x.shape[0] == 10
+
+
+def test_consistency_asks_for_the_same_image_one_step_on(perfect, loaders, tmp_path):
+    """One that always knows the image has no loss; one that is wrong at T alone is pulled to what it says a step on."""
+    dmconfig = distillation.settings(perfect, "consistency")
+    same_loaders, loss = consistency.objective(perfect, dmconfig, loaders, tmp_path, QUIET)
+    assert same_loaders is loaders
+    images = IMAGE.expand(20, -1, -1, -1)
+    right = student(lambda x, t, c: IMAGE.expand_as(x), omega=dmconfig.omega)
+    assert max(loss(right, images, LABELS) for _ in range(30)) < 1e-4
+    late = student(lambda x, t, c: IMAGE.expand_as(x) + (t == 1) * 0.5, omega=dmconfig.omega)
+    losses = [loss(late, images, LABELS).item() for _ in range(60)]
+    c = consistency.HUBER * 28
+    assert {round(each, 2) for each in losses} == {0.0, round((0.25 * 784 + c**2) ** 0.5 - c, 2)}
+
+
+def test_consistency_holds_the_later_image_fixed(perfect, loaders, tmp_path):
+    dmconfig = distillation.settings(perfect, "consistency")
+    _, loss = consistency.objective(perfect, dmconfig, loaders, tmp_path, QUIET)
+    model = FewSteps(ConditionalDDPM(DMConfig(**SMALL)))
+    grows, forward = [], model.network.forward
+    model.network.forward = lambda *inputs: grows.append(torch.is_grad_enabled()) or forward(*inputs)
+    while len(grows) < 2:
+        grows.clear()
+        loss(model, IMAGE.expand(20, -1, -1, -1) + 0.1, LABELS).backward()
+    assert grows == [False, True]
+
+
+def test_drifting_pulls_to_the_class_and_reads_what_it_draws(perfect, loaders, tmp_path):
+    """Classes that differ in brightness: other pictures of a class are near those of the class, and those of the next one are not."""
+    bright = lambda seed, labels: 0.3 * labels.view(-1, 1, 1, 1) + 0.1 * torch.randn(len(labels), 1, 28, 28, generator=generator(seed))
+    labels = torch.arange(100) % 10
+    made = DataLoader(TensorDataset(bright(0, labels), labels), 50)
+    _, loss = drifting.objective(perfect, distillation.settings(perfect, "drifting"), [made, made], tmp_path, QUIET)
+    near, far = (loss(student(lambda x, t, c, k=k: bright(1, (labels + k) % 10), 0.0), bright(2, labels), labels).item() for k in (0, 1))
+    assert abs(near - drifting.READ * 2.3) < 0.2 and far > near + 1
+
+
+def test_drifting_takes_no_guidance(perfect):
+    with pytest.raises(ValueError, match="omega = 1.0 with drifting"):
+        distillation.settings(perfect, "drifting", omega=1.0)
+
+
+def test_drifting_does_not_train_on_the_judge_that_measures(perfect, loaders, tmp_path):
+    from lab.quality import judge
+
+    reader = drifting._reader(perfect, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, QUIET)
+    assert drifting.SEED != 0 and not same(reader.state_dict(), judge.load().state_dict())
+    again = drifting._reader(perfect, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, QUIET)
+    assert same(reader.state_dict(), again.state_dict()) and not any(p.requires_grad for p in again.parameters())
+
+
+# ---- a run
+
+
+@pytest.mark.parametrize("method", distillation.METHODS)
+def test_a_run_resumes_ends_with_the_same_weights_and_loads(method, loaders, few_paths, tmp_path):
+    torch.manual_seed(0)
+    teacher = ConditionalDDPM(DMConfig(**SMALL)).eval()
+
+    def run(name, stop=None):
+        def picture(model):
+            if stop and (folder / "last_checkpoint.pth").exists() and checkpoint.load(folder / "last_checkpoint.pth")["epoch"] == stop:
+                raise KeyboardInterrupt
+            return plt.figure(figsize=(1, 1))
+
+        folder, dmconfig = tmp_path / name, distillation.settings(teacher, method, epochs=2)
+        return distillation.distill(teacher, method, dmconfig, folder, loaders, torch.device("cpu"), picture, QUIET)
+
+    whole = run("whole")
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped", stop=1)
+    run("stopped")
+    states = [checkpoint.load(tmp_path / name / "last_checkpoint.pth") for name in ("whole", "stopped")]
+    assert same(*(state["model_state_dict"] for state in states)) and len(whole) == 2
+    assert not same(states[0]["model_state_dict"], teacher.state_dict())
+    model = load_model(tmp_path / "whole" / "best_checkpoint.pth", "cpu")
+    assert isinstance(model, FewSteps) and model.sample(LABELS).shape == (20, 1, 28, 28)
+
+
+def test_a_distilled_checkpoint_is_no_ddpm(loaders, few_paths, tmp_path):
+    teacher = ConditionalDDPM(DMConfig(**SMALL)).eval()
+    how = dict(folder=tmp_path / "run", loaders=loaders, device=torch.device("cpu"), picture=lambda model: plt.figure(), reporter=QUIET)
+    distillation.distill(teacher, "trajectory", distillation.settings(teacher, "trajectory", epochs=1), **how)
+    with pytest.raises(checkpoint.CheckpointError, match="process 'few'"):
+        load_model(tmp_path / "run" / "best_checkpoint.pth", "cpu", ConditionalDDPM)
+
+
+def test_a_teacher_that_is_no_ddpm_is_refused(loaders, tmp_path):
+    pupil = student(lambda x, t, c: x)
+    with pytest.raises(ValueError, match="the teacher predicts 'x_0'"):
+        distillation.distill(pupil, "drifting", pupil.dmconfig, tmp_path, loaders, "cpu", None, QUIET)
+
+
+def test_another_method_is_refused(perfect):
+    with pytest.raises(ValueError, match="method = 'magic'; allowed is one of trajectory, consistency, drifting"):
+        distillation.settings(perfect, "magic")
+
+
+def test_the_times_are_those_of_four_calls():
+    assert times(400) == [400, 300, 200, 100] and dataclasses.replace(DMConfig(), process="few").process == "few"
+
+
+@pytest.fixture
+def little(loaders, tmp_path, monkeypatch):
+    """In a folder of its own, a checkpoint of a teacher with random weights, which is no good and small."""
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    teacher = ConditionalDDPM(DMConfig(**SMALL))
+    state = {"epoch": 1, "model_state_dict": teacher.state_dict(), "optimizer_state_dict": {}, "dmconfig": teacher.dmconfig.to_dict()}
+    checkpoint.save(tmp_path / "teacher.pth", state)
+    return "teacher.pth"
+
+
+def test_from_the_command_line_it_is_trained_drawn_and_judged(little, tmp_path):
+    main(["distill", "pupil", "--teacher", little, "--method", "consistency", "--images", "40", "--epochs", "1", "--omega", "0.7"])
+    made = "save/pupil/best_checkpoint.pth"
+    main(["sample", "2026", "--checkpoint", made, "--out", "one.png"])
+    main(["sample", "2026", "--checkpoint", made, "--method", "few", "--steps", "4", "--out", "four.png"])
+    main(["write", "2026", "--checkpoint", made, "--steps", "2", "--out", "row.png"])
+    assert load_model(made, "cpu").dmconfig.omega == 0.7
+    assert all((tmp_path / f"{name}.png").exists() for name in ("one", "four", "row"))
+    with pytest.raises(SystemExit, match="omega = 2.0 with method 'few'; the network has learned 0.7"):
+        main(["sample", "2026", "--checkpoint", made, "--omega", "2"])
+    with pytest.raises(SystemExit, match="method = 'dpmpp'; allowed is one of few"):
+        main(["sample", "2026", "--checkpoint", made, "--method", "dpmpp"])
+
+
+def test_the_command_refuses_guidance_for_drifting(little):
+    with pytest.raises(SystemExit, match="omega = 1.0 with drifting"):
+        main(["distill", "pupil", "--teacher", little, "--method", "drifting", "--omega", "1"])
