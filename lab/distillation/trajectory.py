@@ -4,18 +4,20 @@ In the spirit of Zhou et al. 2024, "Simple and Fast Distillation of Diffusion Mo
 once, with guidance, and the student is fitted to a few times on them. Here all times of a path have its end as their target.
 """
 
+import hashlib
+
 import safetensors.torch
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lab.diffusion.few import times
 from lab.diffusion.process import process
-from lab.diffusion.sampling import trajectory
+from lab.diffusion.sampling import BATCH, trajectory
 from lab.training.checkpoint import write_bytes
 from lab.training.trainer import seeded
 
 OMEGA = 0.5  # of the teacher's paths
-PATHS, TEST, PART = 20_000, 1_000, 500  # paths to train and to test on; how many are drawn and kept at once
+PICTURES, PART = 3, 500  # a path for every three pictures of the set, as each takes 16 calls; how many are drawn and kept at once
 STEPS = 8  # of DPM-Solver++ on a path; `times` is among its times
 
 
@@ -31,8 +33,9 @@ def objective(teacher, dmconfig, loaders, folder, reporter):
         x_t = states[torch.arange(B), at]
         return (student.predict(x_t, t, labels) - states[:, -1]).square().mean()
 
-    paths, labels = _paths(teacher, dmconfig, folder, reporter)
-    parts = [TensorDataset(paths[:-TEST], labels[:-TEST]), TensorDataset(paths[-TEST:], labels[-TEST:])]
+    train, test = (max(1, len(each.dataset) // PICTURES) for each in loaders)
+    paths = _paths(teacher, dmconfig, train + test, folder, reporter)
+    parts = [TensorDataset(*(tensor[rows] for tensor in paths)) for rows in (slice(train), slice(train, None))]
     return [DataLoader(part, dmconfig.batch_size, shuffle=part is parts[0]) for part in parts], loss
 
 
@@ -42,29 +45,42 @@ def _draw(count, times):
     return torch.where(torch.rand(count) < 0.5, 0, late)
 
 
-def _paths(teacher, dmconfig, folder, reporter):
-    """x at `times` and at the end, stacked along the channels, (N, (times + 1) C, H, W) in half precision, and the labels (N,).
+def _paths(teacher, dmconfig, count, folder, reporter):
+    """x at `times` and at the end, stacked along the channels, (count, (times + 1) C, H, W) in half precision, and the labels (count,).
 
-    They are kept in parts in `folder`, each with random numbers of its own, so that a stopped run draws the rest.
+    They are kept in parts in `folder`, each with random numbers of its own, so that a stopped run draws the rest. Raises ValueError
+    where these are paths of another teacher, or under other settings.
     """
-    kept, chosen = [], {*times(dmconfig.T), 0}
-    with reporter.bar(PATHS + TEST, " paths", "paths of the teacher") as bar:
-        for first in range(0, PATHS + TEST, PART):
+    kept, chosen, drawn_by = [], {*times(dmconfig.T), 0}, _drawn_by(teacher, dmconfig)
+    with reporter.bar(count, " paths", "paths of the teacher") as bar:
+        for first in range(0, count, PART):
+            number = min(PART, count - first)
             path = folder / f"paths_{first}.safetensors"
             if not path.exists():
-                write_bytes(path, safetensors.torch.save(_part(teacher, dmconfig, chosen, first)))
-            kept.append(safetensors.torch.load(path.read_bytes()))
-            bar.update(PART)
-    return (torch.cat([part[name] for part in kept]) for name in ("paths", "labels"))
+                write_bytes(path, safetensors.torch.save(_part(teacher, dmconfig, chosen, first, number), {"drawn_by": drawn_by}))
+            with safetensors.safe_open(path, "pt") as file:
+                kept.append({name: file.get_tensor(name) for name in file.keys()})
+                if file.metadata() != {"drawn_by": drawn_by} or len(kept[-1]["labels"]) != number:
+                    raise ValueError(
+                        f"{path} holds paths of another teacher or under other settings; take another name, or delete {folder}"
+                    )
+            bar.update(number)
+    return [torch.cat([part[name] for part in kept]) for name in ("paths", "labels")]
 
 
-def _part(teacher, dmconfig, chosen, first):
+def _drawn_by(teacher, dmconfig):
+    """A hash of the teacher's weights and of what else its paths depend on."""
+    weights = b"".join(value.cpu().numpy().tobytes() for value in teacher.state_dict().values())
+    return hashlib.sha256(weights + f"{dmconfig.omega} {dmconfig.seed} {STEPS} {PART}".encode()).hexdigest()
+
+
+def _part(teacher, dmconfig, chosen, first, number):
     device = next(teacher.parameters()).device
     with seeded(device, dmconfig.seed, "paths", first):
-        labels = torch.arange(PART) % dmconfig.num_classes
-        x_T = process(teacher).noise(PART)
+        labels = torch.arange(number) % dmconfig.num_classes
+        x_T = process(teacher).noise(number)
         states = [
             torch.cat([step.x for step in trajectory(teacher, part, dmconfig.omega, steps=STEPS, x_T=x) if step.t in chosen], dim=1)
-            for part, x in zip(labels.split(100), x_T.split(100))
+            for part, x in zip(labels.split(BATCH), x_T.split(BATCH))
         ]
     return {"paths": torch.cat(states).half().cpu(), "labels": labels}

@@ -137,9 +137,8 @@ def loaders(small_mnist, tmp_path, monkeypatch):
 
 @pytest.fixture
 def few_paths(monkeypatch):
-    """20 paths to train on and 10 to test on, ten a part."""
-    for name, value in (("PATHS", 20), ("TEST", 10), ("PART", 10)):
-        monkeypatch.setattr(trajectory, name, value)
+    """Of 60 and 20 pictures, 20 paths to train on and 6 to test on, ten a part."""
+    monkeypatch.setattr(trajectory, "PART", 10)
 
 
 def test_trajectory_teaches_where_the_path_ends(perfect, loaders, few_paths, tmp_path):
@@ -147,7 +146,7 @@ def test_trajectory_teaches_where_the_path_ends(perfect, loaders, few_paths, tmp
     dmconfig = distillation.settings(perfect, "trajectory", batch_size=20)
     (train, test), loss = trajectory.objective(perfect, dmconfig, loaders, tmp_path, QUIET)
     paths, labels = next(iter(train))
-    assert len(train.dataset) == 20 and len(test.dataset) == 10 and sorted(labels.tolist()) == sorted(LABELS.tolist())
+    assert len(train.dataset) == 20 and len(test.dataset) == 6 and sorted(labels.tolist()) == sorted(LABELS.tolist())
     assert loss(student(lambda x, t, c: IMAGE.expand_as(x)), paths, labels) < 1e-5
     assert loss(student(lambda x, t, c: IMAGE.expand_as(x) + 0.5), paths, labels).item() == pytest.approx(0.25, abs=0.01)
 
@@ -172,11 +171,21 @@ def test_trajectory_asks_at_the_times_of_the_path(perfect, loaders, few_paths, t
 
 def test_a_stopped_drawing_of_paths_goes_on(perfect, loaders, few_paths, tmp_path):
     dmconfig = distillation.settings(perfect, "trajectory")
-    draw = lambda: dict(zip("xy", trajectory._paths(perfect, dmconfig, tmp_path, QUIET)))
+    draw = lambda: dict(zip("xy", trajectory._paths(perfect, dmconfig, 26, tmp_path, QUIET)))
     first = draw()
     (tmp_path / "paths_10.safetensors").unlink()
     perfect.network.calls.clear()
     assert same(draw(), first) and perfect.network.calls[0].x.shape[0] == 10
+
+
+@pytest.mark.parametrize("change", ["omega", "teacher", "count"])
+def test_paths_of_another_teacher_are_not_taken(change, perfect, few_paths, tmp_path):
+    settings = lambda omega: distillation.settings(perfect, "trajectory", omega=omega)
+    trajectory._paths(perfect, settings(0.5), 6, tmp_path, QUIET)
+    if change == "teacher":
+        perfect.network.anchor.data += 1
+    with pytest.raises(ValueError, match="paths_0.safetensors holds paths of another teacher or under other settings"):
+        trajectory._paths(perfect, settings(0.6 if change == "omega" else 0.5), 7 if change == "count" else 6, tmp_path, QUIET)
 
 
 def test_consistency_asks_for_the_same_image_one_step_on(perfect, loaders, tmp_path):
