@@ -1,9 +1,12 @@
 """lab.display: a grid has each image in its place, and the figures say what they show."""
 
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lab import display
 
@@ -100,3 +103,10 @@ def test_images_that_are_not_finite_are_no_black_picture(value):
     images[2, 0, 3, 3] = value
     with pytest.raises(ValueError, match="1 values of the images are not finite"):
         display.grid(images, 2)
+
+
+def test_a_picture_as_the_bytes_of_a_png_is_the_one_that_is_saved(tmp_path):
+    picture = np.linspace(0, 1, 4 * 6 * 3).reshape(4, 6, 3)
+    display.save_picture(picture, tmp_path / "picture.png")
+    (one, two) = (np.asarray(Image.open(source)) for source in (tmp_path / "picture.png", io.BytesIO(display.as_png(picture))))
+    assert one.shape == (4 * display.SCALE, 6 * display.SCALE, 3) and (one == two).all()
