@@ -231,7 +231,9 @@ def _ddpm():
 
 def _process(model):
     """The DMConfig.process of a model or a model class."""
-    return {"flow": "flow", few.FewSteps.output: few.METHOD}.get(getattr(model, "output", "eps"), "ddpm")
+    if few.FewSteps in (model, type(model)):
+        return few.METHOD
+    return "flow" if getattr(model, "output", "eps") == "flow" else "ddpm"
 
 
 def _new_model(dmconfig, device, model_class=None):

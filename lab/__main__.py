@@ -153,7 +153,7 @@ def ship(arguments):
     if drawn > len(MODELS):
         raise ValueError(f"{arguments.checkpoint} draws {drawn} digits an image; allowed are those of {', '.join(MODELS)}")
     record = {key: state[key] for key in ("epoch", "data", "history")}
-    path = pretrained.FEW if state["dmconfig"]["process"] == samplers.FEW else list(MODELS.values())[drawn - 1]
+    path = pretrained.FEW if state["dmconfig"].get("process") == samplers.FEW else list(MODELS.values())[drawn - 1]
     pretrained.save(path, state["model_state_dict"], dmconfig=state["dmconfig"], record=record)
 
 

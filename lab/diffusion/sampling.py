@@ -24,7 +24,6 @@ METHODS = {
 HEUN = "heun"
 FLOW_METHODS = METHODS | {HEUN: lambda way, times, predict, eta: of.heun(predict)}
 FEW_METHODS = {few.METHOD: lambda way, times, predict, eta: of.renoised}  # for networks of lab.distillation alone
-BY_OUTPUT = {"eps": METHODS, "flow": FLOW_METHODS, few.FewSteps.output: FEW_METHODS}
 ANCESTRAL = "ancestral"  # not a METHOD: the model's own `sample` in all T steps, for comparison
 METHOD, STEPS = "dpmpp", 9  # with guidance 19 calls of the network a digit: one for the start, two a step
 BATCH = 100  # images at once: larger batches are slower on a CPU, whose allocator hands each tensor back to the system
@@ -58,19 +57,21 @@ def trajectory(
     anything else, before any work.
     """
     way = process(model)
-    distilled = way.output == few.FewSteps.output
+    distilled = isinstance(model, few.FewSteps)
     method = (few.METHOD if distilled else METHOD) if method is None else method
     steps = (1 if distilled else STEPS) if steps is None else steps
     clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
-    _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T)
+    methods = FEW_METHODS if distilled else FLOW_METHODS if way.output == "flow" else METHODS
+    _check(model, way, methods, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T)
     times, rows = timesteps(way.T, int(steps)), way.embed(labels)
     guidance = guidance or plain
     predict = (interval(*guidance_interval, guidance) if guidance_interval else guidance)(way, rows, 0.0 if distilled else float(omega))
     limit = (way.limit if clip is True else lambda x_0: x_0.clamp(*clip)) if clip else None
     noise = lambda: way.noise(len(rows), generator)
-    start = lambda: _started(way, rows, omega, noise, clip) if x_T is None else x_T.to(way.device, torch.float32)
+    drawn = noise if distilled else lambda: _started(way, rows, omega, noise, clip)
+    start = drawn if x_T is None else lambda: x_T.to(way.device, torch.float32)
     predict = limited(way, predict, limit) if limit else predict
-    step = _methods(way)[method](way, times, predict, eta)
+    step = methods[method](way, times, predict, eta)
     return walk(way, predict, step, times, start, noise)
 
 
@@ -85,19 +86,14 @@ def _started(way, rows, omega, noise, clip):
     Pure noise lacks that, and samplers that add little noise on the way draw pale digits from it (Lin et al. 2023,
     arXiv:2305.08891). So the network predicts x_0 from noise once, and x_T is drawn by eq. (4), Ho et al. 2020.
     """
-    if way.alpha[way.T] == 0 or way.output == few.FewSteps.output:  # a flow, and a network that has learned to begin with noise
+    if way.alpha[way.T] == 0:  # as in a flow
         return noise()
     predict = plain(way, rows, min(float(omega), 0.0))  # unguided: guidance exaggerates x_0
     x_0 = predict(noise(), way.T, 0).x_0.clamp(*(clip if isinstance(clip, (tuple, list)) else way.range))
     return way.noised(x_0, way.T, noise())
 
 
-def _methods(way):
-    return BY_OUTPUT.get(way.output, METHODS)
-
-
-def _check(model, way, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T):
-    methods = _methods(way)
+def _check(model, way, methods, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T):
     if method not in methods:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(methods)}")
     whole("steps", steps, 1, way.T)

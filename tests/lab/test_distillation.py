@@ -317,3 +317,10 @@ def test_from_the_command_line_it_is_trained_drawn_and_judged(little, tmp_path):
 def test_the_command_refuses_guidance_for_drifting(little):
     with pytest.raises(SystemExit, match="omega = 1.0 with drifting"):
         main(["distill", "pupil", "--teacher", little, "--method", "drifting", "--omega", "1"])
+
+
+def test_another_network_that_predicts_the_image_takes_the_other_samplers():
+    model = build(ConditionalDDPM, Stub(lambda x, t, c: IMAGE.expand_as(x)), T=8)
+    model.output = "x_0"
+    drawn = samplers.sample(model, LABELS, 1.0, steps=4)
+    torch.testing.assert_close(drawn, samplers.pixels(IMAGE).expand_as(drawn))
