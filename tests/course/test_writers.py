@@ -110,7 +110,7 @@ def marked(cell, grade_id):
     return cell
 
 
-@pytest.mark.parametrize("key, begin, end, pictures", [("training", "history =", "plt.show()", 2), ("guidance", "omegas =", "**Answer.**", 1),
+@pytest.mark.parametrize("key, begin, end, pictures", [("training", "history =", "playground(", 3), ("guidance", "omegas =", "**Answer.**", 1),
                                                        ("customise", "custom_name =", "**Answer.**", 1)])  # fmt: skip
 def test_the_parts_of_the_notebook(key, begin, end, pictures):
     found = pieces(ROOT / NOTEBOOK, key)
@@ -124,7 +124,7 @@ def test_a_part_is_found_by_its_heading_where_the_ids_are_lost():
     whole = {key: pieces(ROOT / NOTEBOOK, key) for key in ("training", "guidance", "customise")}
     for each in given.cells:
         each.metadata.pop("nbgrader", None)
-    assert {key: notebook._begin(given.cells, *notebook.PARTS[key]) for key in whole} == {"training": 26, "guidance": 30, "customise": 35}
+    assert {key: notebook._begin(given.cells, *notebook.PARTS[key]) for key in whole} == {"training": 26, "guidance": 32, "customise": 37}
 
 
 def test_a_part_is_found_by_its_id_where_the_heading_is_lost(tmp_path):
