@@ -133,9 +133,7 @@ def solver(dmconfig, exp_name, train_loader, test_loader, resume=True, model_cla
     model_class: the class to train, by default ConditionalDDPM. Returns the history, a dict an epoch. Raises ValueError if the
     experiment was trained with other settings, or if resume=False and it exists already.
     """
-    if Path(exp_name).name != exp_name or exp_name in ("", ".", ".."):
-        raise ValueError(f"exp_name = {exp_name!r}; allowed is the name of a folder in ./save")
-    folder = Path("save") / exp_name
+    folder = experiment.folder_of(exp_name)
     if not resume and (folder / "last_checkpoint.pth").exists():
         raise ValueError(f"{folder} holds an experiment already; take another exp_name, delete it, or let it go on with resume=True")
     device = best_device()

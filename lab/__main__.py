@@ -35,7 +35,9 @@ def train(arguments):
 def distill(arguments):
     """Train a network that draws in one, two or four calls, from a DDPM: by default from the weights that ship."""
     from lab import distillation  # here, as a student's copy lacks it
+    from lab.training import experiment
 
+    folder = experiment.folder_of(arguments.name)
     chosen = {name: getattr(arguments, name) for name in ("epochs", "omega", "learning_rate", "seed")}
     teacher, reporter = _model(arguments.teacher), display.Reporter()
     dmconfig = distillation.settings(teacher, arguments.method, **{name: value for name, value in chosen.items() if value is not None})
@@ -45,7 +47,6 @@ def distill(arguments):
         images = samplers.sample(student, labels, dmconfig.omega, generator=_generator(0))
         return display.grid_figure(images, 10, "one call of the network", dmconfig.classes or range(dmconfig.num_classes))
 
-    folder = Path("save") / arguments.name
     distillation.distill(teacher, arguments.method, dmconfig, folder, loaders, best_device(), picture, reporter)
 
 

@@ -52,6 +52,13 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
         return history
 
 
+def folder_of(name):
+    """Where the experiment `name` is kept. Raises ValueError for what is no name of a folder in ./save."""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise ValueError(f"exp_name = {name!r}; allowed is the name of a folder in ./save")
+    return Path("save") / name
+
+
 @contextlib.contextmanager
 def _alone(folder):
     """Make `folder` if needed, and lock it for this process; the lock of a dead process is free."""

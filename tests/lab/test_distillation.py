@@ -314,6 +314,12 @@ def test_from_the_command_line_it_is_trained_drawn_and_judged(little, tmp_path):
         main(["sample", "2026", "--checkpoint", made, "--method", "dpmpp"])
 
 
+def test_the_command_keeps_to_its_folder(little, tmp_path):
+    with pytest.raises(SystemExit, match="exp_name = '../x'; allowed is the name of a folder in ./save"):
+        main(["distill", "../x", "--teacher", little])
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_command_refuses_guidance_for_drifting(little):
     with pytest.raises(SystemExit, match="omega = 1.0 with drifting"):
         main(["distill", "pupil", "--teacher", little, "--method", "drifting", "--omega", "1"])
