@@ -28,6 +28,7 @@ class FewSteps(nn.Module):
         self.dmconfig = dataclasses.replace(DMConfig.of(model.dmconfig), process=METHOD)
 
     def forward(self, images, labels):
+        """The objective's loss of a batch, a 0-dim tensor. images: what the objective takes. labels: (B,)."""
         return self.objective(self, images, labels)
 
     def predict(self, x, t, labels):
@@ -44,7 +45,11 @@ class FewSteps(nn.Module):
         return self
 
     def sample(self, conditions, omega=None, generator=None, steps=1):
-        """New images of the classes asked for, (B, C, H, W) in [0, 1]; omega: None, or the one that the network has learned."""
+        """New images of the classes asked for, (B, C, H, W) in [0, 1], by algorithm 1, Song et al. 2023, arXiv:2303.01469.
+
+        conditions: labels (B,) or one-hot rows (B, num_classes). omega: None, or the one that the network has learned. Raises
+        ValueError for another one, and for a number of steps that is not in STEPS.
+        """
         from lab.diffusion.sampling import sample  # which knows this file's METHOD
 
         labels = conditions if conditions.ndim == 1 else conditions.argmax(1)

@@ -49,19 +49,20 @@ def features(reader, images):
 
 
 def energy_distance(drawn, real, labels):
-    """2 E|x - y| - E|x - x'| - E|y - y'| within the classes, over E|y - y'|: an unbiased estimate, (B, D) each.
+    """2 E|x - y| - E|x - x'| - E|y - y'| within the classes, over E|y - y'|; drawn and real (B, D), labels (B,). A 0-dim tensor.
 
-    A drawn digit's own index is left out on both sides: it may have been made from the real one there.
+    Each mean leaves out a digit's own index: no digit is compared with itself, nor with the real one that it was made from. So the
+    numerator is unbiased. It is 0 where no class has two digits in the batch.
     """
     same = labels[:, None] == labels
     same = (same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)).float()
-    same = same / same.sum()
+    same = same / same.sum().clamp(min=1)
     across, inside, real = ((_distances(*pair) * same).sum() for pair in ((drawn, real), (drawn, drawn), (real, real)))
-    return (2 * across - inside - real) / real
+    return (2 * across - inside - real) / real.clamp(min=1e-12)
 
 
 def _distances(x, y):
-    return (torch.cdist(x.float(), y.float()).square() + 1e-12).sqrt()
+    return (torch.cdist(x.float(), y.float()).square() + 1e-12).sqrt()  # a gradient where two are equal
 
 
 def _reader(teacher, dmconfig, batches, folder, reporter):

@@ -83,11 +83,12 @@ def _walk(model, task, images, omega):
 def _parts(model):
     """What widget.js puts together: the page's elements, its style, its scripts and the model's settings."""
     read = lambda name: (PAGE / name).read_text("utf-8")
-    body = read("index.html").split("<main", 1)[1].split("</main>")[0]
+    page = read("index.html")
+    cut = lambda begin, end: page[page.index(begin) : page.index(end, page.index(begin)) + len(end)]
     return {
         "settings": settings(model),
         "style": read("style.css"),
-        "tabs": '<div class="tabs"' + read("index.html").split('<div class="tabs"', 1)[1].split("</div>")[0] + "</div>",
-        "main": f"<main{body}</main>",
+        "tabs": cut('<div class="tabs"', "</div>"),
+        "main": cut("<main", "</main>"),
         "modules": {name: read(name) for name in MODULES},
     }

@@ -127,6 +127,13 @@ def test_a_digit_that_is_drawn_from_a_real_one_is_not_compared_with_it():
     assert drifting.energy_distance(x, x + 5, labels) > 1
 
 
+def test_where_no_class_has_two_digits_there_is_no_distance():
+    x = torch.randn(3, 4, requires_grad=True)
+    distance = drifting.energy_distance(x, x.detach() + 1, torch.arange(3))
+    distance.backward()
+    assert distance == 0 and x.grad.isfinite().all()
+
+
 @pytest.fixture
 def loaders(small_mnist, tmp_path, monkeypatch):
     from conftest import put
@@ -318,6 +325,11 @@ def test_the_command_keeps_to_its_folder(little, tmp_path):
     with pytest.raises(SystemExit, match="exp_name = '../x'; allowed is the name of a folder in ./save"):
         main(["distill", "../x", "--teacher", little])
     assert not (tmp_path / "x").exists()
+
+
+def test_the_command_names_the_methods_that_there_are(little):
+    with pytest.raises(SystemExit, match="method = 'magic'; allowed is one of trajectory, consistency, drifting"):
+        main(["distill", "pupil", "--teacher", little, "--method", "magic"])
 
 
 def test_the_command_refuses_guidance_for_drifting(little):
