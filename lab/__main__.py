@@ -89,8 +89,7 @@ def evaluate(arguments):
     out = display.writable(arguments.out)
     distilled = model.dmconfig.process == samplers.FEW
     omegas = arguments.omega or ([model.dmconfig.omega] if distilled else OMEGAS)
-    steps = arguments.steps or ([1] if distilled else [samplers.STEPS])
-    grid = omegas, arguments.method or [samplers.FEW if distilled else samplers.METHOD], steps, arguments.seeds
+    grid = omegas, arguments.method or [samplers.FEW if distilled else samplers.METHOD], arguments.steps, arguments.seeds
     rows = quality.sweep(model, *grid, arguments.samples, out.with_suffix(".csv"), reporter)
     quality.figure(rows).savefig(out, dpi=150)
 
@@ -297,7 +296,7 @@ def parser():
     command.add_argument("--samples", type=int, default=5000, help="digits for each row (default: 5000)")
     command.add_argument("--omega", type=float, nargs="+", help=f"default: {' '.join(map(str, OMEGAS))}; of a distilled network, its own")
     command.add_argument("--method", choices=(*METHODS, samplers.ANCESTRAL), nargs="+", default=[], help=f"default: {samplers.METHOD}")
-    command.add_argument("--steps", type=int, nargs="+", help=f"default: {samplers.STEPS}; of {samplers.FEW}, 1")
+    command.add_argument("--steps", type=int, nargs="+", help=f"default: the method's, as {samplers.STEPS} of {samplers.METHOD}")
     command.add_argument("--seeds", type=int, default=1, help="rows for each setting (default: 1)")
     command.add_argument("--out", default="quality.png", help="the figure; the table goes beside it, as .csv (default: quality.png)")
     command.set_defaults(run=evaluate)
@@ -336,10 +335,11 @@ def parser():
 def _add_drawing(command):
     """The options of the commands that draw a picture."""
     command.add_argument("--omega", type=float, help="guidance weight (default: the model's)")
+    few = f"{samplers.FEW} draws by the distilled network that ships"
     command.add_argument(
-        "--method", choices=METHODS, help=f"default: {samplers.METHOD}; {samplers.FEW} draws by the distilled network that ships"
+        "--method", choices=METHODS, help=f"default: {samplers.METHOD}; {samplers.BEST}: digits that are less alike; {few}"
     )
-    command.add_argument("--steps", type=int, help=f"default: {samplers.STEPS}; of {samplers.FEW}, 1")
+    command.add_argument("--steps", type=int, help=f"default: the method's, as {samplers.STEPS} of {samplers.METHOD}")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")

@@ -49,7 +49,8 @@ def works(config, draw):
     assert loss.isfinite() and all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
     pictures = {"sample": model.sample(labels, config.omega)}
     for method in samplers.METHODS:
-        pictures[method] = samplers.sample(model, labels, config.omega, method=method, steps=steps)
+        omega = abs(config.omega) if method == samplers.BEST else config.omega
+        pictures[method] = samplers.sample(model, labels, omega, method=method, steps=steps)
     for name, images in pictures.items():
         assert images.shape == (2, config.num_channels, *config.input_dim) and images.dtype == torch.float32, name
         assert images.isfinite().all() and 0 <= images.min() and images.max() <= 1, name

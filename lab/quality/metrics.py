@@ -69,13 +69,15 @@ def proportional_labels(count, dmconfig=None):
 def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     """Judge `count` digits of `model` for each of `omegas`, `methods`, `steps` and `seeds`; a dict each, and a line in the CSV file `path`.
 
-    methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. The file is written after each
-    row, so that a stopped run keeps its rows. Raises ValueError, before any work, for settings that cannot be drawn or judged.
+    methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. steps: a list, or None, which is
+    each method's usual number. The file is written after each row, so that a stopped run keeps its rows. Raises ValueError, before
+    any work, for settings that cannot be drawn or judged.
     """
     config = model.dmconfig
     if not LEAST <= count <= MOST or seeds < 1:
         raise ValueError(f"{count} digits under {seeds} seeds; allowed are {LEAST} to {MOST:,} under one seed or more")
-    ways = [(method, number) for method in methods for number in ([config.T] if method == ANCESTRAL else steps)]
+    numbers = lambda method: [config.T] if method == ANCESTRAL else steps or [samplers.usual(method)["steps"]]
+    ways = [(method, number) for method in methods for number in numbers(method)]
     for omega, (method, number) in itertools.product(omegas, ways):
         checked = "ddpm" if method == ANCESTRAL else method  # the same algorithm
         samplers.trajectory(

@@ -117,6 +117,15 @@ def test_evaluate_writes_a_row_for_each_setting_and_a_figure(trained, real_mnist
     assert len(said) == 8 and all("Fréchet" in line and "floor" in line and "100 digits" in line for line in said)
 
 
+def test_each_method_brings_its_number_of_steps(trained, real_mnist):
+    base = ["evaluate", "--checkpoint", str(trained), "--samples", "100", "--omega", "2", "--out", "q.png"]
+    main([*base, "--method", "ddpm", "dpmpp"])
+    with open("q.csv", newline="") as file:
+        assert [(row["method"], row["steps"]) for row in csv.DictReader(file)] == [("ddpm", "9"), ("dpmpp", "9")]
+    with pytest.raises(SystemExit, match=f"steps = {samplers.usual('best')['steps']}; allowed"):  # more than the T of this network
+        main([*base, "--method", "best"])
+
+
 @pytest.mark.parametrize(
     "arguments, word",
     [

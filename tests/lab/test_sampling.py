@@ -12,6 +12,7 @@ from torch import nn
 from config import MEAN, STD, DMConfig
 from lab import samplers
 from lab.check import finite
+from lab.diffusion.guidance_methods import plain
 from lab.diffusion.process import levels
 
 T = 40
@@ -137,6 +138,15 @@ def test_guidance_interval():
     assert not torch.allclose(inside, always) and not torch.allclose(inside, never)
 
 
+def test_the_best_method_is_a_choice_of_settings():
+    """What explorations/guidance recommends, by name; what the caller says comes first."""
+    usual = samplers.usual(samplers.BEST)
+    draw = lambda method, **how: samplers.sample(Model(), LABELS, 2.0, method=method, generator=seeded(0), **how)
+    assert torch.equal(draw("best"), draw("sde", **usual)) and usual["guidance"] is not plain
+    told = dict(steps=5, guidance=plain)
+    assert torch.equal(draw("best", **told), draw("sde", **told)) and not torch.allclose(draw("best"), draw("sde", steps=usual["steps"]))
+
+
 def test_clip_keeps_the_prediction_in_the_range_of_pixels():
     low, high = -MEAN / STD, (1 - MEAN) / STD
     free = list(samplers.trajectory(Model(), LABELS, 2.0, method="ddim", steps=8, generator=seeded(0)))
@@ -248,7 +258,7 @@ def test_a_model_with_a_config_of_an_earlier_edition():
     "wrong, word",
     [
         (dict(method="euler"), "dpmpp"), (dict(steps=0), "steps"), (dict(steps=T + 1), f"1 to {T}"), (dict(steps=True), "steps"),
-        (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
+        (dict(omega=math.nan), "omega"), (dict(omega="2"), "omega"), (dict(method="best", omega=-1), "0 or more"), (dict(eta=0.5), "eta"), (dict(method="ddim", eta=-1), "eta"),
         (dict(guidance_interval=(2, 1)), "low < high"), (dict(guidance_interval=1), "guidance_interval"),
         (dict(labels=torch.tensor([10])), "0 to 9"), (dict(labels=torch.tensor([-1])), "0 to 9"), (dict(labels=torch.eye(10)), "labels"),
         (dict(clip=1), "clip"), (dict(clip=(1, -1)), "low < high"), (dict(clip=("0", "1")), "clip"),
