@@ -75,7 +75,7 @@ def test_heuns_method_is_of_second_order(model):
     )
     error = lambda method, steps: (walk(method, steps) - noise / math.e).abs().max()
     assert 3.4 < error("heun", 6) / error("heun", 12) < 5 and 1.6 < error("ddim", 6) / error("ddim", 12) < 2.5
-    with pytest.raises(ValueError, match="allowed is one of ddpm, ddim, dpmpp, unipc, sde$"):
+    with pytest.raises(ValueError, match="allowed is one of ddpm, ddim, dpmpp, unipc, sde, best$"):
         samplers.sample(ConditionalDDPM(SMALL), torch.arange(2), 1.0, method="heun")
 
 
