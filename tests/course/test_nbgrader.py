@@ -17,7 +17,7 @@ TINY = {
     "DMConfig(T=100, beta_1=4e-4, beta_T=8e-2, num_feat=16, batch_size=32, epochs=4)": "DMConfig(T=40, num_feat=8, batch_size=64)",
     '20_000, "digits_small"': '128, "tiny"',
     "epochs=passes * (10 if full else 4)": "epochs=2",
-    'epochs = passes * (10 if device.type != "cpu" else 1)': "epochs = 1",
+    "epochs = passes * (10 if full else 1)": "epochs = 1",
     "DMConfig(T=50, mask_p=0.2, num_feat=32": "DMConfig(T=40, mask_p=0.2, num_feat=8",
 }
 
