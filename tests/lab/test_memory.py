@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+from config import DMConfig
+from DDPM import ConditionalDDPM
+from lab.training import trainer
+
 # in a process of its own, which is changed for good
 FAULTS = """
 import resource
@@ -32,3 +36,13 @@ def test_freed_memory_is_used_again(keep, low, high):
     """Of four times 40 MB, after some that make the room, how many are new pages."""
     done = subprocess.run([sys.executable, "-c", FAULTS.format(keep=keep)], capture_output=True, text=True, check=True)
     assert low <= int(done.stdout) <= high
+
+
+def test_training_on_a_cpu_keeps_what_it_frees(monkeypatch):
+    called = []
+    monkeypatch.setattr(trainer, "keep_freed", lambda: called.append(True))
+    settings = DMConfig(num_feat=8)
+    trainer.Trainer(ConditionalDDPM(settings), settings, 1, "cpu")
+    assert called == [True]
+    trainer.Trainer(ConditionalDDPM(settings), settings, 1, "meta")
+    assert called == [True]
