@@ -11,7 +11,6 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from config import DMConfig
-from lab.speed.memory import keep_freed
 from lab.speed.precision import autocast, choose
 from lab.training import checkpoint
 
@@ -33,8 +32,6 @@ class Trainer:
         dmconfig = DMConfig.of(dmconfig)
         self.dmconfig, self.steps, self.device = dmconfig, steps, torch.device(device)
         self.step = 0  # optimizer steps done
-        if self.device.type == "cpu":
-            keep_freed()
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.ema = averaging(self.model, dmconfig.ema_decay)
         self.averaged = self.ema.module
