@@ -143,6 +143,14 @@ def alive(process):
         return False
 
 
+def command_line(process):
+    """Its command line; none, once it has ended, which it may between being listed and being asked."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def within(seconds, true):
     """Wait until true() holds."""
     until = time.monotonic() + seconds
@@ -174,7 +182,7 @@ def test_stopped_at_any_moment_it_goes_on(school, how, when):
         within(600, lambda: log.exists() and log.read_text().count("\n") == 5 and len(records()) == 3)
         assert len(set((folder.parent / "graded.by").read_text().split())) == 5
     else:
-        within(600, lambda: len([each for each in inside() if "forkserver" in " ".join(each.cmdline())]) >= 2)
+        within(600, lambda: sum("forkserver" in command_line(each) for each in inside()) >= 2)
     workers = inside()
     process.send_signal(how)
     process.wait(timeout=120)
