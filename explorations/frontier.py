@@ -109,11 +109,11 @@ def _kept(path):
         return [{key: kind.get(key, float)(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
 
-def by_way(rows):
-    """{(name, omega): its rows, one a seed}, in the order of the first."""
+def by_way(rows, by="omega"):
+    """{(name, omega, or what else the ways differ by): its rows, one a seed}, in the order of the first."""
     found = {}
     for row in rows:
-        found.setdefault((row["name"], row["omega"]), []).append(row)
+        found.setdefault((row["name"], row[by]), []).append(row)
     return found
 
 

@@ -1,0 +1,114 @@
+"""What the notebook on few calls does for each of its networks: train it, judge its digits, find the worst, take the time."""
+
+import copy
+import dataclasses
+import time
+from pathlib import Path
+from statistics import median
+
+import matplotlib.pyplot as plt
+import torch
+
+from frontier import by_way, floors
+from lab import display, distillation, quality, samplers
+from lab.diffusion.few import STEPS, FewSteps
+from lab.display import cell
+from lab.quality import judge
+from lab.training import data
+from utils import best_device, load_model, make_dataloader
+
+TEACHER = "teacher"
+QUIET = display.Reporter(silent=True)
+
+
+def trained(teacher, method, name, limit=None, **chosen):
+    """A student of `teacher` by a method of lab.distillation, and its minutes of training; kept in ./save/`name`, where it resumes.
+
+    limit: the number of pictures, or None for all. chosen: of the student's DMConfig.
+    """
+    dmconfig, folder = distillation.settings(teacher, method, **chosen), Path("save") / name
+    loaders = [make_dataloader(data.NORMALISED, dmconfig.batch_size, train=train, limit=limit) for train in (True, False)]
+    labels = torch.arange(dmconfig.num_classes).repeat_interleave(10)
+
+    def picture(student):
+        images = samplers.sample(student, labels, dmconfig.omega, generator=torch.Generator().manual_seed(0))
+        return display.grid_figure(images, 10, "one call of the network", range(dmconfig.num_classes))
+
+    history = distillation.distill(teacher, method, dmconfig, folder, loaders, best_device(), picture, QUIET)
+    return load_model(folder / "best_checkpoint.pth"), sum(row["seconds"] for row in history) / 60
+
+
+def judged(models, seeds, count, folder):
+    """Judge `count` digits of each of `models`, a dict, under each seed: of students by 1, 2 and 4 calls, of the teacher as README does.
+
+    Rows as quality.sweep gives them, with `name` and `calls`, which keeps those of each model in a CSV file in `folder`.
+    """
+    rows, folder = [], Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, model in models.items():
+        student = isinstance(model, FewSteps)
+        how = ([model.dmconfig.omega], [samplers.FEW], list(STEPS)) if student else ([0.5], ["sde"], [samplers.STEPS])
+        found = quality.sweep(model, *how, seeds, count, folder / f"{name}.csv", QUIET)
+        rows += [{"name": name, "calls": row["steps"] if student else 2 * row["steps"] + 1, **row} for row in found]
+    return rows
+
+
+def table(rows):
+    """A row for each network and number of calls, for lab.display.table: medians over the seeds, with their ranges."""
+    return [
+        {
+            "network": name,
+            "calls": calls,
+            "read as asked for": cell([row["accuracy"] for row in found], "{:.2%}"),
+            "Fréchet distance, in floors": cell([floors(row) for row in found], "{:.2f}"),
+            "recall": cell([row["recall"] for row in found], "{:.2f}"),
+            "spread in a class": cell([row["spread"] for row in found], "{:.2f}"),
+        }
+        for (name, calls), found in by_way(rows, "calls").items()
+    ]
+
+
+def curves(rows, title):
+    """A figure: digits misread and distance over the calls, a line for each student, the teacher dotted; medians, bars over the seeds."""
+    measures = {"read as another digit than asked for, %": lambda row: 100 * (1 - row["accuracy"]), "Fréchet distance / its floor": floors}
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", dpi=80)
+    for axis, (label, value) in zip(axes, measures.items()):
+        for number, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
+            found = {calls: [value(row) for row in each] for (whose, calls), each in by_way(rows, "calls").items() if whose == name}
+            middle = [median(each) for each in found.values()]
+            if name == TEACHER:
+                axis.axhline(middle[0], color="black", ls=":", label=f"{name}, {list(found)[0]} calls")
+                continue
+            bars = [[m - min(each) for m, each in zip(middle, found.values())], [max(each) - m for m, each in zip(middle, found.values())]]
+            axis.errorbar(list(found), middle, bars, fmt="o-", ms=4, capsize=2, lw=1, color=f"C{number}", label=name)
+        axis.set(xlabel="calls of the network", ylabel=label, xscale="log", ylim=(0, None))
+        axis.set_xticks(STEPS, STEPS)
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.suptitle(title)
+    return figure
+
+
+def worst(model, steps, count, most=20, seed=0):
+    """The `most` of `count` digits that the judge is least sure of: images, and for each what was asked and what is read."""
+    labels, generator = quality.proportional_labels(count), torch.Generator().manual_seed(seed)
+    how = {"steps": steps, "generator": generator}
+    images = torch.cat([samplers.sample(model, part, model.dmconfig.omega, **how).cpu() for part in labels.split(samplers.BATCH)])
+    reader = judge.load()
+    read, features = judge.read(reader, images)
+    with torch.no_grad():
+        sure = reader.classify(features).softmax(1)[torch.arange(count), labels]
+    least = sure.argsort()[:most]
+    return images[least], list(zip(labels[least].tolist(), read[least].tolist()))
+
+
+def seconds(model, count, rounds, omega, precision="float32", **how):
+    """How long `count` digits take, in seconds: a list, one a round, after a first that is not counted."""
+    timed, taken = copy.copy(model), []
+    timed.dmconfig = dataclasses.replace(model.dmconfig, precision=precision)
+    for _ in range(rounds + 1):
+        started = time.perf_counter()
+        samplers.sample(timed, torch.arange(count) % model.dmconfig.num_classes, omega, **how)
+        taken.append(time.perf_counter() - started)
+    return taken[1:]
