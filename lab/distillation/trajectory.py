@@ -27,7 +27,7 @@ def objective(teacher, dmconfig, loaders, folder, reporter):
 
     def loss(student, paths, labels):
         B, C = len(paths), way.shape[0]
-        states = paths.float().view(B, -1, C, *way.shape[1:])  # (B, times and the end, C, H, W)
+        states = paths.view(B, -1, C, *way.shape[1:])  # (B, times and the end, C, H, W)
         at = _draw(B, len(chosen)).to(paths.device)
         t = torch.tensor(chosen, device=paths.device)[at]
         x_t = states[torch.arange(B), at]
@@ -46,10 +46,10 @@ def _draw(count, times):
 
 
 def _paths(teacher, dmconfig, count, folder, reporter):
-    """x at `times` and at the end, stacked along the channels, (count, (times + 1) C, H, W) in half precision, and the labels (count,).
+    """x at `times` and at the end, stacked along the channels, (count, (times + 1) C, H, W), and the labels (count,).
 
-    They are kept in parts in `folder`, each with random numbers of its own, so that a stopped run draws the rest. Raises ValueError
-    where these are paths of another teacher, or under other settings.
+    They are kept in parts in `folder`, in half precision, each with random numbers of its own, so that a stopped run draws the rest.
+    Raises ValueError where these are paths of another teacher, or under other settings.
     """
     kept, chosen, drawn_by = [], {*times(dmconfig.T), 0}, _drawn_by(teacher, dmconfig)
     with reporter.bar(count, " paths", "paths of the teacher") as bar:
@@ -65,7 +65,8 @@ def _paths(teacher, dmconfig, count, folder, reporter):
                         f"{path} holds paths of another teacher or under other settings; take another name, or delete {folder}"
                     )
             bar.update(number)
-    return [torch.cat([part[name] for part in kept]) for name in ("paths", "labels")]
+    paths, labels = (torch.cat([part[name] for part in kept]) for name in ("paths", "labels"))
+    return paths.float(), labels  # float32, as autocast on CPUs refuses float16
 
 
 def _drawn_by(teacher, dmconfig):

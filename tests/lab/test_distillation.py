@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import math
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -271,6 +272,16 @@ def test_a_run_resumes_ends_with_the_same_weights_and_loads(method, loaders, few
     assert not same(states[0]["model_state_dict"], teacher.state_dict())
     model = load_model(tmp_path / "whole" / "best_checkpoint.pth", "cpu")
     assert isinstance(model, FewSteps) and model.sample(LABELS).shape == (20, 1, 28, 28)
+
+
+@pytest.mark.parametrize("method", distillation.METHODS)
+def test_a_run_in_bfloat16(method, loaders, few_paths, tmp_path):
+    torch.manual_seed(0)
+    teacher = ConditionalDDPM(DMConfig(**SMALL)).eval()
+    dmconfig = distillation.settings(teacher, method, epochs=1, precision="bfloat16")
+    picture = lambda model: plt.figure(figsize=(1, 1))
+    history = distillation.distill(teacher, method, dmconfig, tmp_path, loaders, torch.device("cpu"), picture, QUIET)
+    assert math.isfinite(history[0]["test_noise_loss"])
 
 
 def test_a_distilled_checkpoint_is_no_ddpm(loaders, few_paths, tmp_path):
