@@ -3,7 +3,8 @@
 objective(teacher, dmconfig, loaders, folder, reporter) -> (loaders, loss): what the student is trained on, made of the training and
 the test batches of pictures, and the function loss(student, images, labels). dmconfig: the student's, omega the guidance that it
 learns. folder: where a method keeps what it makes beforehand. The teacher is a ConditionalDDPM or any other model with `network`,
-`scheduler` and `dmconfig`; the student a lab.diffusion.few.FewSteps that begins with its weights.
+`scheduler` and `dmconfig`; the student a lab.diffusion.few.FewSteps that begins with its weights. Drifting, which has no teacher but
+these weights, also goes on from another student.
 """
 
 import copy
@@ -36,10 +37,12 @@ def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporte
     """Train a student of `teacher` by a method of METHODS and keep it in `folder`, as lab.training.experiment.run does.
 
     dmconfig: as `settings` makes it. loaders: training and test batches of pictures. Returns the history. Raises ValueError for a
-    teacher that is no DDPM.
+    teacher that is no DDPM, and with drifting no student either.
     """
-    if getattr(teacher, "output", "eps") != "eps":
-        raise ValueError(f"the teacher predicts {teacher.output!r}; allowed is a DDPM, which predicts the noise")
+    if getattr(teacher, "output", "eps") != "eps" and not (method == "drifting" and isinstance(teacher, FewSteps)):
+        raise ValueError(
+            f"the teacher predicts {teacher.output!r}; allowed is a DDPM, and with drifting also a network that draws in few calls"
+        )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     teacher = teacher.to(device).eval().requires_grad_(False)

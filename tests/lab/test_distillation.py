@@ -294,8 +294,21 @@ def test_a_distilled_checkpoint_is_no_ddpm(loaders, few_paths, tmp_path):
 
 def test_a_teacher_that_is_no_ddpm_is_refused(loaders, tmp_path):
     pupil = student(lambda x, t, c: x)
-    with pytest.raises(ValueError, match="the teacher predicts 'x_0'"):
-        distillation.distill(pupil, "drifting", pupil.dmconfig, tmp_path, loaders, "cpu", None, QUIET)
+    for method in ("trajectory", "consistency"):
+        with pytest.raises(ValueError, match="the teacher predicts 'x_0'"):
+            distillation.distill(pupil, method, pupil.dmconfig, tmp_path, loaders, "cpu", None, QUIET)
+
+
+def test_drifting_goes_on_from_a_student(loaders, tmp_path):
+    """With a learning rate of next to nothing the weights stay those that it begins with."""
+    torch.manual_seed(0)
+    pupil = FewSteps(ConditionalDDPM(DMConfig(**SMALL)).eval())
+    dmconfig = distillation.settings(pupil, "drifting", epochs=1, learning_rate=1e-12)
+    picture = lambda model: plt.figure(figsize=(1, 1))
+    distillation.distill(pupil, "drifting", dmconfig, tmp_path, loaders, torch.device("cpu"), picture, QUIET)
+    model = load_model(tmp_path / "best_checkpoint.pth", "cpu")
+    for one, other in zip(model.state_dict().values(), pupil.state_dict().values()):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
 
 def test_another_method_is_refused(perfect):
