@@ -39,16 +39,16 @@ def trained(teacher, method, name, limit=None, **chosen):
 
 
 def judged(models, seeds, count, folder):
-    """Judge `count` digits of each of `models`, a dict, under each seed: of students by 1, 2 and 4 calls, of the teacher as README does.
+    """Judge `count` digits of each of `models`, a dict: of students by 1, 2 and 4 calls, under each seed; of the teacher by 19, under one.
 
-    Rows as quality.sweep gives them, with `name` and `calls`, which keeps those of each model in a CSV file in `folder`.
+    Rows as quality.sweep gives them, with `name` and `calls`; it keeps those of each model in a CSV file in `folder`.
     """
     rows, folder = [], Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
         student = isinstance(model, FewSteps)
-        how = ([model.dmconfig.omega], [samplers.FEW], list(STEPS)) if student else ([0.5], ["sde"], [samplers.STEPS])
-        found = quality.sweep(model, *how, seeds, count, folder / f"{name}.csv", QUIET)
+        how = ([model.dmconfig.omega], [samplers.FEW], list(STEPS), seeds) if student else ([0.5], ["sde"], [samplers.STEPS], 1)
+        found = quality.sweep(model, *how, count, folder / f"{name}.csv", QUIET)
         rows += [{"name": name, "calls": row["steps"] if student else 2 * row["steps"] + 1, **row} for row in found]
     return rows
 
