@@ -18,10 +18,11 @@ from config import DMConfig
 from DDPM import ConditionalDDPM
 from lab import display, distillation, samplers
 from lab.__main__ import main
-from lab.diffusion.few import FewSteps, times
+from lab.diffusion.few import STEPS, FewSteps, times
 from lab.diffusion.process import process
 from lab.distillation import consistency, drifting, trajectory
-from lab.training import checkpoint, data
+from lab.quality import judge
+from lab.training import checkpoint, data, pretrained
 from utils import load_model
 
 SMALL = dict(T=8, beta_1=0.02, beta_T=0.4, num_feat=8, precision="float32", batch_size=20)
@@ -238,8 +239,6 @@ def test_drifting_takes_no_guidance(perfect):
 
 
 def test_drifting_does_not_train_on_the_judge_that_measures(perfect, loaders, tmp_path):
-    from lab.quality import judge
-
     reader = drifting._reader(perfect, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, QUIET)
     assert drifting.SEED != 0 and not same(reader.state_dict(), judge.load().state_dict())
     again = drifting._reader(perfect, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, QUIET)
@@ -343,6 +342,20 @@ def test_from_the_command_line_it_is_trained_drawn_and_judged(little, tmp_path):
         main(["sample", "2026", "--checkpoint", made, "--omega", "2"])
     with pytest.raises(SystemExit, match="method = 'dpmpp'; allowed is one of few"):
         main(["sample", "2026", "--checkpoint", made, "--method", "dpmpp"])
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_the_network_that_ships_draws_what_is_asked_for(steps):
+    model, labels = load_model(pretrained.FEW, "cpu"), torch.arange(200) % 10
+    images = samplers.sample(model, labels, 0.0, method="few", steps=steps, generator=generator())
+    assert (judge.read(judge.load(), images)[0] == labels).float().mean() >= 0.97
+
+
+def test_the_command_draws_with_it_where_no_other_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["sample", "2026", "--method", "few", "--seed", "3", "--out", "one.png"])
+    main(["sample", "2026", "--checkpoint", str(pretrained.FEW), "--seed", "3", "--out", "other.png"])
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
 
 
 def test_the_command_keeps_to_its_folder(little, tmp_path):
