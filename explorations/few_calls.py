@@ -9,7 +9,7 @@ from statistics import median
 import matplotlib.pyplot as plt
 import torch
 
-from frontier import by_way, floors
+from frontier import by_way, floors, kept
 from lab import display, distillation, quality, samplers
 from lab.diffusion.few import STEPS, FewSteps
 from lab.display import cell
@@ -41,14 +41,17 @@ def trained(teacher, method, name, limit=None, **chosen):
 def judged(models, seeds, count, folder):
     """Judge `count` digits of each of `models`, a dict: of students by 1, 2 and 4 calls, under each seed; of the teacher by 19, under one.
 
-    Rows as quality.sweep gives them, with `name` and `calls`; it keeps those of each model in a CSV file in `folder`.
+    Rows as quality.sweep gives them, with `name` and `calls`. Those of each model are kept in a CSV file in `folder` and not drawn again.
     """
     rows, folder = [], Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in models.items():
         student = isinstance(model, FewSteps)
         how = ([model.dmconfig.omega], [samplers.FEW], list(STEPS), seeds) if student else ([0.5], ["sde"], [samplers.STEPS], 1)
-        found = quality.sweep(model, *how, count, folder / f"{name}.csv", QUIET)
+        path, asked = folder / f"{name}.csv", {(steps, seed, count) for steps in how[2] for seed in range(how[3])}
+        found = kept(path)
+        if {(row["steps"], row["seed"], row["samples"]) for row in found} != asked:
+            found = quality.sweep(model, *how, count, path, QUIET)
         rows += [{"name": name, "calls": row["steps"] if student else 2 * row["steps"] + 1, **row} for row in found]
     return rows
 
@@ -81,9 +84,10 @@ def curves(rows, title):
                 continue
             bars = [[m - min(each) for m, each in zip(middle, found.values())], [max(each) - m for m, each in zip(middle, found.values())]]
             axis.errorbar(list(found), middle, bars, fmt="o-", ms=4, capsize=2, lw=1, color=f"C{number}", label=name)
-        axis.set(xlabel="calls of the network", ylabel=label, xscale="log", ylim=(0, None))
+        axis.set(xlabel="calls of the network", ylabel=label, xscale="log", yscale="log")  # a method that fails lies far above
         axis.set_xticks(STEPS, STEPS)
         axis.minorticks_off()
+        axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
     axes[0].legend()
     figure.suptitle(title)

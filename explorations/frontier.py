@@ -84,7 +84,7 @@ def compared(model, weak, budget, seeds, count, path, chosen=None):
     The rows are kept in the CSV file `path`, where a stopped comparison goes on. It belongs to one model and one budget.
     """
     path = Path(path)
-    rows = _kept(path)
+    rows = kept(path)
     done = {(row["name"], row["omega"], row["seed"], row["samples"]) for row in rows}
     chosen = ways(weak) if chosen is None else chosen
     steps = {way: most_steps(model, way, budget, weak) for way in chosen}
@@ -99,7 +99,7 @@ def compared(model, weak, budget, seeds, count, path, chosen=None):
     return [row for row in rows if (row["name"], row["omega"]) in asked and row["seed"] < seeds and row["samples"] == count]
 
 
-def _kept(path):
+def kept(path):
     """The rows of an earlier comparison, with numbers as numbers."""
     if not path.exists():
         return []

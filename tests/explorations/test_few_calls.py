@@ -12,6 +12,7 @@ from DDPM import ConditionalDDPM
 from lab import quality, samplers
 from lab.diffusion.few import FewSteps
 from lab.quality import judge
+from lab.training import checkpoint
 
 SMALL = DMConfig(T=20, beta_T=0.4, num_feat=8, omega=0.5, precision="float32")
 
@@ -50,6 +51,19 @@ def test_students_are_judged_by_each_number_of_calls_and_the_teacher_by_its_own(
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["teacher, 19 calls", "drifting"]
     plt.close(figure)
+
+
+def test_what_is_judged_is_not_judged_again(student, judged, tmp_path):
+    """Unless it was cut short, or is asked for with another number of digits."""
+    rows = few_calls.judged({"drifting": student}, 2, 300, tmp_path)
+    keep = lambda rows: checkpoint.write_rows(tmp_path / "drifting.csv", [{**row, "samples": 300, "method": "few"} for row in rows])
+    keep({key: row[key] for key in row if key not in ("name", "calls")} for row in rows)
+    again = few_calls.judged({"drifting": student}, 2, 300, tmp_path)
+    assert len(judged) == 1 and few_calls.table(again) == few_calls.table(rows)
+    few_calls.judged({"drifting": student}, 2, 200, tmp_path)
+    keep({key: row[key] for key in row if key not in ("name", "calls")} for row in rows[:-1])
+    few_calls.judged({"drifting": student}, 2, 300, tmp_path)
+    assert len(judged) == 3
 
 
 def test_the_worst_are_those_that_the_judge_doubts_most(student, monkeypatch):
