@@ -15,37 +15,25 @@ HUBER = 0.03  # c of the pseudo-Huber loss, a root of the number of pixels long:
 
 
 def objective(teacher, dmconfig, loaders, folder, reporter):
-    """The loss is the distance between the student's image at t and, held fixed, at s < t, one guided DDIM step of the teacher on.
-
-    Each batch holds all links, and so the last one, whose image is the teacher's: with a link a batch, the student came to draw one
-    image whatever it was asked for, which agrees with itself on all links but that.
-    """
+    """The loss is the distance between the student's image at t and, held fixed, at s < t, one guided DDIM step of the teacher on."""
     way = process(teacher)
 
     def loss(student, images, labels):
+        t, s = _pair(dmconfig.T)
+        x_t = way.noised(images, t, torch.randn_like(images))
         with torch.no_grad():
-            parts = [_link(way, dmconfig, *part, *times) for *part, times in _linked(images, labels, dmconfig.T)]
-            x_t, t, x_s, s, ends = (torch.cat(each) for each in zip(*parts))
-            target = torch.where(s.view(-1, 1, 1, 1) > 0, student.predict(x_s, s, labels), ends)
+            seen = plain(way, way.embed(labels), dmconfig.omega)(x_t, t, s)
+            x_s = way.alpha[s] * seen.x_0 + way.sigma[s] * seen.eps
+            target = student.predict(x_s, s, labels) if s else seen.x_0
         return _huber(student.predict(x_t, t, labels) - target)
 
     return loaders, loss
 
 
-def _linked(images, labels, T):
-    """A batch in GAP parts, each with the times t > s of one link of the teacher's grid; no part is empty."""
-    times = [round(T * link / GAP) for link in range(GAP + 1)]
-    pairs = zip(images.tensor_split(GAP), labels.tensor_split(GAP), zip(times[1:], times))
-    return [each for each in pairs if len(each[0])]
-
-
-def _link(way, dmconfig, images, labels, t, s):
-    """x_t and the time t of each image, x_s and s after a guided step of the teacher, and the image that the teacher predicts."""
-    x_t = way.noised(images, t, torch.randn_like(images))
-    seen = plain(way, way.embed(labels), dmconfig.omega)(x_t, t, s)
-    x_s = way.alpha[s] * seen.x_0 + way.sigma[s] * seen.eps
-    t, s = (torch.full((len(images),), time, device=images.device) for time in (t, s))
-    return x_t, t, x_s, s, seen.x_0
+def _pair(T):
+    """A time t of the teacher's grid, and the next one on the way to the image."""
+    link = torch.randint(1, GAP + 1, ()).item()
+    return round(link * T / GAP), round((link - 1) * T / GAP)
 
 
 def _huber(difference):
