@@ -1,4 +1,4 @@
-"""What the notebook on few calls does for each of its networks: train it, judge its digits, find the worst, take the time."""
+"""To compare networks that draw in few calls: train one, judge its digits, find the worst, take the time."""
 
 import copy
 import dataclasses
@@ -24,7 +24,7 @@ QUIET = display.Reporter(silent=True)
 def trained(teacher, method, name, limit=None, **chosen):
     """A student of `teacher` by a method of lab.distillation, and its minutes of training; kept in ./save/`name`, where it resumes.
 
-    limit: the number of pictures, or None for all. chosen: of the student's DMConfig.
+    limit: the number of pictures, or None for all. chosen: of the student's DMConfig. Raises ValueError as lab.distillation does.
     """
     dmconfig, folder = distillation.settings(teacher, method, **chosen), Path("save") / name
     loaders = [make_dataloader(data.NORMALISED, dmconfig.batch_size, train=train, limit=limit) for train in (True, False)]
@@ -95,7 +95,7 @@ def curves(rows, title):
 
 
 def worst(model, steps, count, most=20, seed=0):
-    """The `most` of `count` digits that the judge is least sure of: images, and for each what was asked and what is read."""
+    """The `most` of `count` digits that the judge is least sure of: images (most, C, H, W), and pairs (asked for, read)."""
     labels, generator = quality.proportional_labels(count), torch.Generator().manual_seed(seed)
     how = {"steps": steps, "generator": generator}
     images = torch.cat([samplers.sample(model, part, model.dmconfig.omega, **how).cpu() for part in labels.split(samplers.BATCH)])
