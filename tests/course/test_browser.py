@@ -329,9 +329,13 @@ def test_axe_finds_nothing_on_the_pages_of_a_class(browser, opened, of_a_class, 
 
 
 @pytest.mark.parametrize("width", [600, 1000, 1400])
-def test_the_bar_covers_no_answer(opened, tmp_path, width):
+@pytest.mark.parametrize("held", [False, True])  # a key that is held comes again before the browser has drawn what is passed
+def test_the_bar_covers_no_answer(opened, tmp_path, width, held):
     tab = opened(small_report(tmp_path / "report"), viewport={"width": width, "height": 700})
-    press(tab, "]", "j", "j")
+    if held:
+        tab.evaluate("for (const key of ']jj') document.body.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true}))")
+    else:
+        press(tab, "]", "j", "j")
     tab.wait_for_timeout(100)
     heading, bar = (tab.evaluate(f"document.querySelector('{name}').getBoundingClientRect()") for name in ("article.current h3", ".bar"))
     assert bar["bottom"] <= heading["top"] < 700 - 30

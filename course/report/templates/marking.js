@@ -318,7 +318,9 @@ function go(article) {
   if (!article) return;
   setCurrent(article); // also where it has the focus already
   article.focus({ preventScroll: true });
-  article.scrollIntoView({ block: "start" });
+  const show = () => article === current && article.scrollIntoView({ block: "start" });
+  show();
+  requestAnimationFrame(() => requestAnimationFrame(show)); // the answers above, once shown, are not as tall as was reckoned
 }
 
 function step(by) {
