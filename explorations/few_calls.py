@@ -24,10 +24,12 @@ QUIET = display.Reporter(silent=True)
 def trained(teacher, method, name, limit=None, **chosen):
     """A student of `teacher` by a method of lab.distillation, and its minutes of training; kept in ./save/`name`, where it resumes.
 
-    limit: the number of pictures, or None for all. chosen: of the student's DMConfig. Raises ValueError as lab.distillation does.
+    limit: the number of pictures to train on, and a sixth as many to test, or None for all. chosen: of the student's DMConfig. Raises
+    ValueError as lab.distillation does.
     """
     dmconfig, folder = distillation.settings(teacher, method, **chosen), Path("save") / name
-    loaders = [make_dataloader(data.NORMALISED, dmconfig.batch_size, train=train, limit=limit) for train in (True, False)]
+    parts = ((True, limit), (False, limit and max(1, limit // 6)))
+    loaders = [make_dataloader(data.NORMALISED, dmconfig.batch_size, train=train, limit=most) for train, most in parts]
     labels = torch.arange(dmconfig.num_classes).repeat_interleave(10)
 
     def picture(student):
