@@ -9,7 +9,7 @@ from statistics import median
 import matplotlib.pyplot as plt
 import torch
 
-from frontier import by_way, floors, kept
+from frontier import by_way, floors, kept, line
 from lab import display, distillation, quality, samplers
 from lab.diffusion.few import STEPS, FewSteps
 from lab.display import cell
@@ -30,13 +30,7 @@ def trained(teacher, method, name, limit=None, **chosen):
     dmconfig, folder = distillation.settings(teacher, method, **chosen), Path("save") / name
     parts = ((True, limit), (False, limit and max(1, limit // 6)))
     loaders = [make_dataloader(data.NORMALISED, dmconfig.batch_size, train=train, limit=most) for train, most in parts]
-    labels = torch.arange(dmconfig.num_classes).repeat_interleave(10)
-
-    def picture(student):
-        images = samplers.sample(student, labels, dmconfig.omega, generator=torch.Generator().manual_seed(0))
-        return display.grid_figure(images, 10, "one call of the network", range(dmconfig.num_classes))
-
-    history = distillation.distill(teacher, method, dmconfig, folder, loaders, best_device(), picture, QUIET)
+    history = distillation.distill(teacher, method, dmconfig, folder, loaders, best_device(), distillation.picture, QUIET)
     return load_model(folder / "best_checkpoint.pth"), sum(row["seconds"] for row in history) / 60
 
 
@@ -79,13 +73,12 @@ def curves(rows, title):
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", dpi=80)
     for axis, (label, value) in zip(axes, measures.items()):
         for number, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
-            found = {calls: [value(row) for row in each] for (whose, calls), each in by_way(rows, "calls").items() if whose == name}
-            middle = [median(each) for each in found.values()]
+            found = {calls: each for (whose, calls), each in by_way(rows, "calls").items() if whose == name}
             if name == TEACHER:
-                axis.axhline(middle[0], color="black", ls=":", label=f"{name}, {list(found)[0]} calls")
-                continue
-            bars = [[m - min(each) for m, each in zip(middle, found.values())], [max(each) - m for m, each in zip(middle, found.values())]]
-            axis.errorbar(list(found), middle, bars, fmt="o-", ms=4, capsize=2, lw=1, color=f"C{number}", label=name)
+                ((calls, each),) = found.items()
+                axis.axhline(median(map(value, each)), color="black", ls=":", label=f"{name}, {calls} calls")
+            else:
+                line(axis, found, value, color=f"C{number}", label=name)
         axis.set(xlabel="calls of the network", ylabel=label, xscale="log", yscale="log")  # a method that fails lies far above
         axis.set_xticks(STEPS, STEPS)
         axis.minorticks_off()

@@ -140,6 +140,14 @@ def table(rows):
     return lines
 
 
+def line(axis, found, value, **style):
+    """Draw the median of value(row) over x for {x: rows, one a seed}, with bars from the least to the most."""
+    values = {x: [value(row) for row in rows] for x, rows in found.items()}
+    middle = [median(each) for each in values.values()]
+    below, above = ([abs(end(each) - m) for m, each in zip(middle, values.values())] for end in (min, max))
+    axis.errorbar(list(values), middle, [below, above], fmt="o-", ms=4, capsize=2, lw=1, **style)
+
+
 def curves(rows, title):
     """A figure: accuracy, distance, recall and spread over the weight, a line for each method; medians, bars over the seeds."""
     measures = {  # and how far up is shown: far from plain guidance CFG++ lies outside
@@ -151,10 +159,7 @@ def curves(rows, title):
     figure, axes = plt.subplots(2, 2, figsize=(11, 7.5), layout="constrained", dpi=80)
     for axis, (label, (value, top)) in zip(axes.flat, measures.items()):
         for number, name in enumerate(OMEGAS):
-            found = {omega: [value(row) for row in each] for (way, omega), each in by_way(rows).items() if way == name}
-            middle = [median(each) for each in found.values()]
-            bars = [[m - min(each) for m, each in zip(middle, found.values())], [max(each) - m for m, each in zip(middle, found.values())]]
-            axis.errorbar(list(found), middle, bars, fmt="o-", ms=4, capsize=2, lw=1, color=f"C{number}", label=name)
+            line(axis, {omega: each for (way, omega), each in by_way(rows).items() if way == name}, value, color=f"C{number}", label=name)
         axis.set(xlabel="ω", ylabel=label, ylim=(0.4 if label == "recall" else 0, top))
         axis.grid(alpha=0.3)
     axes[0, 1].legend(fontsize=8)

@@ -41,13 +41,8 @@ def distill(arguments):
     chosen = {name: getattr(arguments, name) for name in ("epochs", "omega", "learning_rate", "seed")}
     teacher, reporter = _model(arguments.teacher), display.Reporter()
     dmconfig = distillation.settings(teacher, arguments.method, **{name: value for name, value in chosen.items() if value is not None})
-    loaders, labels = _loaders(dmconfig, arguments.images), torch.arange(dmconfig.num_classes).repeat_interleave(10)
-
-    def picture(student):
-        images = samplers.sample(student, labels, dmconfig.omega, generator=_generator(0))
-        return display.grid_figure(images, 10, "one call of the network", dmconfig.classes or range(dmconfig.num_classes))
-
-    distillation.distill(teacher, arguments.method, dmconfig, folder, loaders, best_device(), picture, reporter)
+    loaders = _loaders(dmconfig, arguments.images)
+    distillation.distill(teacher, arguments.method, dmconfig, folder, loaders, best_device(), distillation.picture, reporter)
 
 
 def sample(arguments):

@@ -21,6 +21,7 @@ class FewSteps(nn.Module):
     """
 
     output = "x_0"  # what the network predicts, for lab.diffusion
+    progress = 1.0  # how much of the training is done, from 0 to 1, for an objective that changes on the way; the Trainer says it
 
     def __init__(self, model, objective=None):
         super().__init__()

@@ -11,7 +11,11 @@ import copy
 import dataclasses
 from pathlib import Path
 
+import torch
+
 from config import DMConfig
+from lab import display
+from lab.diffusion import sampling
 from lab.diffusion.few import METHOD, FewSteps
 from lab.distillation import consistency, drifting, trajectory
 from lab.training import experiment
@@ -50,3 +54,11 @@ def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporte
     pupil.dmconfig = dmconfig
     loaders, loss = METHODS[method].objective(teacher, dmconfig, loaders, folder, reporter)
     return experiment.run(FewSteps(pupil, loss), dmconfig, folder, *loaders, device, picture, reporter)
+
+
+def picture(student):
+    """A figure of ten digits of each class, a row a class, by one call of the network under the same noise each time."""
+    dmconfig, generator = student.dmconfig, torch.Generator().manual_seed(0)
+    labels = torch.arange(dmconfig.num_classes).repeat_interleave(10)
+    images = sampling.sample(student, labels, dmconfig.omega, method=METHOD, generator=generator)
+    return display.grid_figure(images, 10, "one call of the network", dmconfig.classes or range(dmconfig.num_classes))

@@ -1,16 +1,20 @@
-"""Consistency tuning from the teacher's weights: the student's images at two neighbouring times of a guided path agree.
+"""Consistency tuning from the teacher's weights: the student's images at two times of a guided path agree.
 
-Song et al. 2023, "Consistency Models", arXiv:2303.01469, algorithm 2; begun from a diffusion model as in
-Geng et al. 2024, "Consistency Models Made Easy", arXiv:2406.14548, with guidance as in Luo et al. 2023, arXiv:2310.04378.
+Song et al. 2023, "Consistency Models", arXiv:2303.01469, algorithm 2, with guidance as in Luo et al. 2023, arXiv:2310.04378. As in
+Geng et al. 2024, "Consistency Models Made Easy", arXiv:2406.14548, it begins with a diffusion model, and the two times come closer in
+the course of training: at first the earlier one is 0, so that the student learns the image that the teacher sees.
 """
+
+import math
 
 import torch
 
-from lab.diffusion.guidance_methods import plain
+from lab.diffusion.few import times
+from lab.diffusion.guidance import guided, seeing
 from lab.diffusion.process import process
 
 OMEGA = 0.5  # of the teacher's steps
-GAP = 8  # a step of the teacher is T / GAP long: as many links from noise to image
+STAGES = 3  # of training; in each the times are half as far apart as before
 HUBER = 0.03  # c of the pseudo-Huber loss, a root of the number of pixels long: sec. 3.3, Song & Dhariwal 2023, arXiv:2310.14189
 
 
@@ -19,21 +23,31 @@ def objective(teacher, dmconfig, loaders, folder, reporter):
     way = process(teacher)
 
     def loss(student, images, labels):
-        t, s = _pair(dmconfig.T)
+        t = torch.randint(1, dmconfig.T + 1, ()).item()
+        s = earlier(t, student.progress)
         x_t = way.noised(images, t, torch.randn_like(images))
         with torch.no_grad():
-            seen = plain(way, way.embed(labels), dmconfig.omega)(x_t, t, s)
+            seen = seeing(way, guided(way, way.embed(labels), dmconfig.omega), way.limit)(x_t, t, s)
             x_s = way.alpha[s] * seen.x_0 + way.sigma[s] * seen.eps
-            target = student.predict(x_s, s, labels) if s else seen.x_0
-        return _huber(student.predict(x_t, t, labels) - target)
+            target = way.limit(image(student, x_s, s, labels))
+        return _huber(image(student, x_t, t, labels) - target)
 
     return loaders, loss
 
 
-def _pair(T):
-    """A time t of the teacher's grid, and the next one on the way to the image."""
-    link = torch.randint(1, GAP + 1, ()).item()
-    return round(link * T / GAP), round((link - 1) * T / GAP)
+def image(student, x_t, t, labels):
+    """The student's x_0; below the last time that it draws at, more and more of it is x_t, and all at t = 0.
+
+    This boundary holds the images to the teacher's: they only have to agree with each other, and would be had sooner all alike.
+    """
+    own = min(1, t / times(student.dmconfig.T)[-1])
+    return own * student.predict(x_t, t, labels) + (1 - own) * x_t if t else x_t
+
+
+def earlier(t, progress):
+    """The time s < t to agree with: 0 in the first of STAGES, t / 2 in the next, 3 t / 4 in the third. progress: from 0 to 1."""
+    stage = min(int(progress * STAGES), STAGES - 1)
+    return t - math.ceil(t / 2**stage)
 
 
 def _huber(difference):

@@ -54,6 +54,8 @@ class Trainer:
                 self._part()
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate
+            if hasattr(self.model, "progress"):
+                self.model.progress = self.step / (self.dmconfig.epochs * self.steps)
             share = self._share(images, labels)
             with autocast(self.device, self.dmconfig.precision):
                 loss = self.parallel(*share)

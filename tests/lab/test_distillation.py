@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import itertools
 import math
+import types
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -23,6 +24,7 @@ from lab.diffusion.process import process
 from lab.distillation import consistency, drifting, trajectory
 from lab.quality import judge
 from lab.training import checkpoint, data, pretrained
+from lab.training.trainer import Trainer
 from utils import load_model
 
 SMALL = dict(T=8, beta_1=0.02, beta_T=0.4, num_feat=8, precision="float32", batch_size=20)
@@ -199,16 +201,33 @@ def test_paths_of_another_teacher_are_not_taken(change, perfect, few_paths, tmp_
 
 def test_consistency_asks_for_the_same_image_one_step_on(perfect, loaders, tmp_path):
     """One that always knows the image has no loss; one that is wrong at T alone is pulled to what it says a step on."""
+
+    def knows(x, t, c):
+        own = (t * 8 / 2).clamp(max=1)  # below the last time, t = 2, the rest is x_t
+        return (IMAGE - (1 - own) * x) / own
+
     dmconfig = distillation.settings(perfect, "consistency")
     same_loaders, loss = consistency.objective(perfect, dmconfig, loaders, tmp_path, QUIET)
     assert same_loaders is loaders
     images = IMAGE.expand(20, -1, -1, -1)
-    right = student(lambda x, t, c: IMAGE.expand_as(x), omega=dmconfig.omega)
-    assert max(loss(right, images, LABELS) for _ in range(30)) < 1e-4
-    late = student(lambda x, t, c: IMAGE.expand_as(x) + (t == 1) * 0.5, omega=dmconfig.omega)
+    right, late = student(knows), student(lambda x, t, c: knows(x, t, c) + (t == 1) * 0.1)
+    for right.progress in (0.0, 0.5, 1.0):
+        assert max(loss(right, images, LABELS) for _ in range(30)) < 1e-4
     losses = [loss(late, images, LABELS).item() for _ in range(60)]
     c = consistency.HUBER * 28
-    assert {round(each, 2) for each in losses} == {0.0, round((0.25 * 784 + c**2) ** 0.5 - c, 2)}
+    assert {round(each, 2) for each in losses} == {0.0, round((0.01 * 784 + c**2) ** 0.5 - c, 2)}
+
+
+@pytest.mark.parametrize("progress, expected", [(0.0, [0, 0, 0, 0]), (0.34, [0, 1, 1, 200]), (0.67, [0, 1, 2, 300]), (1.0, [0, 1, 2, 300])])
+def test_the_times_that_are_to_agree_come_closer(progress, expected):
+    assert [consistency.earlier(t, progress) for t in (1, 2, 3, 400)] == expected
+
+
+def test_at_the_end_of_the_way_the_image_is_what_is_there():
+    """Else images that are all alike would agree, too; where it draws it is the network's own."""
+    model, x = student(lambda x, t, c: torch.full_like(x, 3.0)), torch.randn(20, 1, 28, 28, generator=generator())
+    for t, own in ((0, 0.0), (1, 0.5), (2, 1.0), (8, 1.0)):  # it draws at 8, 6, 4 and 2
+        torch.testing.assert_close(consistency.image(model, x, t, LABELS), own * torch.full_like(x, 3.0) + (1 - own) * x)
 
 
 def test_consistency_holds_the_later_image_fixed(perfect, loaders, tmp_path):
@@ -271,6 +290,20 @@ def test_a_run_resumes_ends_with_the_same_weights_and_loads(method, loaders, few
     assert not same(states[0]["model_state_dict"], teacher.state_dict())
     model = load_model(tmp_path / "whole" / "best_checkpoint.pth", "cpu")
     assert isinstance(model, FewSteps) and model.sample(LABELS).shape == (20, 1, 28, 28)
+
+
+def test_an_objective_is_told_how_far_the_training_is(loaders):
+    """But for the test, which is that of the end in every epoch."""
+    told = []
+    model = FewSteps(ConditionalDDPM(DMConfig(**SMALL)), lambda student, images, labels: told.append(student.progress) or images.mean())
+    model.network.requires_grad_(True)
+    trainer = Trainer(model, DMConfig(**SMALL, epochs=2), 2, "cpu")
+    bar = types.SimpleNamespace(update=lambda count: None, set_postfix_str=lambda *_, **__: None)
+    batches = [(torch.randn(2, 1, 28, 28, requires_grad=True), LABELS[:2])] * 2
+    for _ in range(2):
+        trainer.train_epoch(batches, bar)
+        trainer.test(batches[:1], bar)
+    assert told == [0.0, 0.25, 1.0, 0.5, 0.75, 1.0]
 
 
 @pytest.mark.parametrize("method", distillation.METHODS)
