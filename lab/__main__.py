@@ -157,9 +157,10 @@ def playground(arguments):
     from lab.playground import export  # here, as a student's copy lacks it
 
     reporter, model = display.Reporter(), load_model(arguments.checkpoint, "cpu")
+    few = None if arguments.checkpoint else load_model(pretrained.FEW, "cpu")  # distilled from the weights that ship
     with tempfile.TemporaryDirectory() as temporary:
         out = Path(arguments.out or Path(temporary) / "page")
-        size = export.export(out, model, arguments.runtime)
+        size = export.export(out, model, arguments.runtime, few)
         if arguments.out:
             return reporter.line(f"{out}: {size / 1e6:.1f} MB, for any host of static files")
         with export.server(out, arguments.port) as server:

@@ -14,18 +14,20 @@ from lab.playground.settings import settings
 PAGE = Path(__file__).parent / "page"
 
 
-def export(out, model, runtime_folder=None):
+def export(out, model, runtime_folder=None, few=None):
     """Write the page for `model` into the folder `out`, whole or not at all; any static host serves it. Returns its size in bytes.
 
-    runtime_folder: an unpacked onnxruntime-web, by default downloaded. Raises ValueError for a model that does not draw MNIST's
-    digits and for a folder that holds something, and what `runtime.files` and `network.exported` raise.
+    runtime_folder: an unpacked onnxruntime-web, by default downloaded. few: a network that draws in few calls, a method more. Raises
+    ValueError for a model that does not draw MNIST's digits and for a folder that holds something, and what `runtime.files` and
+    `network.exported` raise.
     """
     out = Path(out).absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} is not empty; name a new folder")
-    about = settings(model)
-    onnx = network.exported(model.network, about["shape"], about["num_classes"])
-    content = {**dict(runtime.packed(*file) for file in runtime.files(runtime_folder).items()), "network.onnx": onnx}
+    about = settings(model, few)
+    onnx = lambda each: network.exported(each.network, about["shape"], about["num_classes"])
+    networks = {"network.onnx": onnx(model)} | ({} if few is None else {"few.onnx": onnx(few)})
+    content = dict(runtime.packed(*file) for file in (runtime.files(runtime_folder) | networks).items())
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".playground-") as temporary:
         made = Path(temporary) / "page"

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from config import DMConfig
 from lab import display
 from lab.playground import export, network, runtime
-from lab.training import checkpoint, data, experiment
+from lab.training import checkpoint, data, experiment, pretrained
 from lab.training.trainer import seeded
 from utils import load_model
 
@@ -158,6 +158,14 @@ def shipped():
 
 
 @pytest.fixture(scope="session")
+def shipped_few():
+    """The network that draws in few calls, in float32."""
+    model = load_model(pretrained.FEW, "cpu")
+    model.dmconfig = dataclasses.replace(model.dmconfig, precision="float32")
+    return model
+
+
+@pytest.fixture(scope="session")
 def package():
     """An unpacked onnxruntime-web."""
     folder = Path(os.environ.get("ONNXRUNTIME_WEB", runtime.CACHE))
@@ -176,10 +184,10 @@ def onnx():
 
 
 @pytest.fixture(scope="session")
-def page(shipped, package, onnx, tmp_path_factory):
+def page(shipped, shipped_few, package, onnx, tmp_path_factory):
     """The folder of the exported page."""
     out = tmp_path_factory.mktemp("page") / "page"
-    export.export(out, shipped, package)
+    export.export(out, shipped, package, shipped_few)
     return out
 
 

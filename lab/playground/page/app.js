@@ -14,6 +14,7 @@ const METHODS = {
   dpmpp: "No noise on the way: the same start always gives the same digit.",
   ddim: "The simplest without noise. It wants more steps.",
   ddpm: "The original: with 400 steps it is the algorithm of Ho et al. 2020.",
+  few: "Another network, trained to draw in one, two or four steps. How much it insists on the digit was learned with the rest.",
 };
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 200, 400];
 const PROVIDERS = { wasm: "Computed by WebAssembly.", webgpu: "Computed by WebGPU.", kernel: "Computed by the notebook's kernel." };
@@ -30,9 +31,9 @@ let page = null; // the element around all of them
 let tabs = null;
 let worker = null; // has postMessage(task), and answers by onmessage
 let settings = null;
-let allowed = null; // numbers of steps
+let allowed = null; // numbers of steps, and those of the method "few"
 let pad = null;
-const kept = { draw: 9, complete: 30, turn: 30 }; // steps; compare and write have those of draw
+const kept = { draw: 9, few: 1, complete: 30, turn: 30 }; // steps; compare and write have those of draw
 const drawn = { complete: null, turn: null }; // what was on the pad when a tab was left
 let tab = "draw";
 let example = 0;
@@ -47,7 +48,7 @@ export function start(where, about, computer) {
   [root, settings, worker] = [where, about, computer];
   page = root.querySelector(".page");
   tabs = [...root.querySelectorAll("[role=tab]")];
-  allowed = STEPS.filter((steps) => steps <= settings.T);
+  allowed = [STEPS.filter((steps) => steps <= settings.T), settings.few?.steps];
   pad = new Pad(get("pad"), () => run());
   worker.onmessage = ({ data }) => answered(data);
   worker.onerror = () => complain("This browser cannot run the page; a current Chrome, Edge, Firefox or Safari can.");
@@ -72,8 +73,34 @@ function choose(value) {
   root.querySelector(`[name=class][value="${value}"]`).checked = true;
 }
 
+/** Whether the network draws that needs few calls. */
+function few() {
+  return get("method").value === "few" && (tab === "draw" || tab === "write");
+}
+
+function choices() {
+  return allowed[Number(few())];
+}
+
 function steps() {
-  return allowed[get("steps").value];
+  return choices()[get("steps").value];
+}
+
+/** Which number of `kept` the slider of steps holds. */
+function place() {
+  return few() ? "few" : tab in kept ? tab : "draw";
+}
+
+/** Offer what tab and method allow. */
+function fit() {
+  get("method").querySelector("[value=few]")?.toggleAttribute("disabled", tab === "compare"); // it has one guidance
+  if (tab === "compare" && get("method").value === "few") get("method").value = "sde";
+  get("steps").max = choices().length - 1;
+  get("steps").value = choices().indexOf(kept[place()]);
+  get("omega").disabled = few();
+  const any = root.querySelector("[name=class][value=any]");
+  any.parentElement.hidden = tab === "compare" || few(); // without a class both are the same; and "few" has learned classes alone
+  if (any.parentElement.hidden && any.checked) choose(3);
 }
 
 function seed() {
@@ -92,11 +119,11 @@ function mask() {
 
 function label() {
   const sign = (id) => get(id).value.replace("-", "−");
-  get("omega-value").value = sign("omega");
+  get("omega-value").value = few() ? "learned" : sign("omega");
   get("omega2-value").value = sign("omega2");
   get("change-value").value = `${get("change").value} %`;
   get("steps-value").value = steps();
-  get("steps").setAttribute("aria-valuetext", `${steps()} steps`);
+  get("steps").setAttribute("aria-valuetext", `${steps()} ${steps() === 1 ? "step" : "steps"}`);
   get("method-hint").textContent = METHODS[get("method").value];
 }
 
@@ -284,7 +311,6 @@ function save() {
 // ---- the tabs
 
 function select(name) {
-  const of = (tab) => (tab in kept ? tab : "draw");
   if (tab in drawn) drawn[tab] = pad.blank ? null : { pixels: pad.pixels, given: pad.given };
   tab = name;
   page.dataset.tab = tab;
@@ -299,11 +325,8 @@ function select(name) {
   get("lead").textContent = LEADS[tab];
   get("class-legend").textContent = { complete: "It is to be a …", turn: "Turn it into a …" }[tab] ?? "Digit";
   get("omega-name").textContent = tab === "compare" ? "ω on the right" : "Guidance ω";
-  get("steps").value = allowed.indexOf(kept[of(tab)]);
+  fit();
   empty();
-  const any = root.querySelector("[name=class][value=any]");
-  any.parentElement.hidden = tab === "compare"; // without a class both are the same
-  if (tab === "compare" && any.checked) choose(3);
   pad.cover(tab === "complete" ? mask() : null);
   if (tab in drawn) return opened();
   run();
@@ -344,13 +367,14 @@ function filled() {
   get("from").innerHTML = [...Array(10).keys()].map((each) => `<option${each === 3 ? " selected" : ""}>${each}</option>`).join("");
   get("omega").value = settings.omega;
   get("omega2").value = 0;
-  get("steps").max = allowed.length - 1;
+  if (!settings.few) get("method").querySelector("[value=few]").remove();
 }
 
 function listening() {
   get("settings").addEventListener("submit", (event) => event.preventDefault());
   get("settings").addEventListener("input", (event) => {
-    if (event.target.id === "steps") kept[tab in kept ? tab : "draw"] = steps();
+    if (event.target.id === "steps") kept[place()] = steps();
+    if (event.target.id === "method") fit();
     if (event.target.id === "from") return fresh();
     if (event.target.name === "half") pad.cover(mask());
     run();

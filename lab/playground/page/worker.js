@@ -3,13 +3,16 @@
 import { RUNTIMES, better, network, unpacked } from "./engine/network.js";
 import { Process } from "./engine/process.js";
 import { noises } from "./engine/random.js";
-import { edit, inpaint, sample } from "./engine/tasks.js";
+import { FEW, edit, inpaint, sample } from "./engine/tasks.js";
 
 const MOST = 4; // images a call of the network: a cancelled task ends after the call that runs
 let newest = 0; // the id of the task that counts
 let queue = Promise.resolve(); // one task at a time, as the network answers one call at a time
+let current = 0; // the id of the task that is computed
+let wasm = null; // its runtime
 let run = null; // the network
 let process = null;
+let few = null; // the process of the network that draws in few calls, once it was asked for; a promise
 
 class Cancelled extends Error {}
 
@@ -21,14 +24,21 @@ onmessage = ({ data }) => {
 };
 
 async function load() {
-  const wasm = begun("wasm"); // all files at once
-  const [settings, model] = await Promise.all([fetched("settings.json"), fetched("network.onnx")]);
+  wasm = begun("wasm"); // all files at once
+  const [settings, bytes] = await Promise.all([fetched("settings.json"), fetched("network.onnx.gz").then(unpacked)]);
   const about = await settings.json();
-  const bytes = new Uint8Array(await model.arrayBuffer());
   run = await network("wasm", ...(await wasm), bytes, about.shape);
-  process = new Process(about, called);
+  process = new Process(about, (...inputs) => called(run, ...inputs));
+  process.few = () => distilled(about);
   process.hasten = () => hasten(bytes, about.shape);
   postMessage({ kind: "ready", provider: "wasm" });
+}
+
+/** The process of the network that draws in few calls. */
+async function distilled(about) {
+  const bytes = await unpacked(await fetched("few.onnx.gz"));
+  const other = await network("wasm", ...(await wasm), bytes, about.shape);
+  return new Process({ ...about, ...about.few }, (...inputs) => called(other, ...inputs));
 }
 
 /** The script of a runtime and the bytes of its WebAssembly. */
@@ -56,9 +66,9 @@ async function hasten(bytes, shape) {
   });
 }
 
-/** The network's output, MOST images at once, for the task that is newest when each call begins. */
-async function called(x, t, c, count) {
-  const id = process.id;
+/** A network's output, MOST images at once, for the task that is newest when each call begins. */
+async function called(run, x, t, c, count) {
+  const id = current;
   const out = new Float32Array(x.length);
   const [pixels, classes] = [x.length / count, c.length / count];
   for (let i = 0; i < count; i += MOST) {
@@ -73,9 +83,9 @@ async function called(x, t, c, count) {
 
 async function compute(task) {
   const before = performance.now();
-  process.id = task.id;
+  current = task.id;
   try {
-    for await (const { t, x, x_0 } of walk(task)) postMessage({ kind: "step", id: task.id, t, x, x_0 });
+    for await (const { t, x, x_0 } of await walk(task)) postMessage({ kind: "step", id: task.id, t, x, x_0 });
     postMessage({ kind: "done", id: task.id, seconds: (performance.now() - before) / 1000 });
     process.hasten?.().catch(() => {}); // then it stays with wasm
   } catch (error) {
@@ -83,9 +93,10 @@ async function compute(task) {
   }
 }
 
-function walk({ name, labels, seeds, image, mask, ...how }) {
+async function walk({ name, labels, seeds, image, mask, ...how }) {
   const noise = noises(seeds, process.size);
   if (name === "inpaint") return inpaint(process, image, mask, labels, how, noise);
   if (name === "edit") return edit(process, image, labels, how, noise);
-  return sample(process, labels, how, noise);
+  if (how.method === FEW) few ??= process.few().catch((error) => ((few = null), Promise.reject(error)));
+  return sample(how.method === FEW ? await few : process, labels, how, noise);
 }

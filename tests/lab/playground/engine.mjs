@@ -14,8 +14,11 @@ const [{ OUTPUTS, Process }, { RUNTIMES, network }, { timesteps }, tasks] = awai
 );
 const settings = JSON.parse(fs.readFileSync(path.join(page, "settings.json")));
 const binary = zlib.gunzipSync(fs.readFileSync(path.join(page, RUNTIMES.wasm.binary)));
-const run = await network("wasm", await of(RUNTIMES.wasm.script), binary, fs.readFileSync(path.join(page, "network.onnx")), settings.shape);
+const ort = await of(RUNTIMES.wasm.script);
+const opened = (name) => network("wasm", ort, binary, zlib.gunzipSync(fs.readFileSync(path.join(page, `${name}.gz`))), settings.shape);
+const run = await opened("network.onnx");
 const way = new Process(settings, run);
+const few = new Process({ ...settings, ...settings.few }, await opened("few.onnx"));
 const read = (name) => new Float32Array(new Uint8Array(fs.readFileSync(path.join(folder, name))).buffer);
 
 /** noise(): one draw after another of a file. */
@@ -36,7 +39,7 @@ const ANSWERS = {
   walk: async ({ task, labels, image, mask, noise, ...how }) => {
     const draw = noises(noise, labels.length * way.size);
     const walk = {
-      sample: () => tasks.sample(way, labels, how, draw),
+      sample: () => tasks.sample(how.method === tasks.FEW ? few : way, labels, how, draw),
       edit: () => tasks.edit(way, read(image), labels, how, draw),
       inpaint: () => tasks.inpaint(way, read(image), read(mask), labels, how, draw),
     }[task]();

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lab import editing, samplers
+from lab.diffusion.few import STEPS
 from lab.diffusion.process import OUTPUTS, ConditionalProcess, process
 from lab.diffusion.walk import timesteps
 
@@ -79,6 +80,12 @@ def test_image_and_noise_from_every_kind_of_output(asked, shipped, output):
 def test_a_digit_is_drawn_in_the_same_steps(asked, shipped, noise, method, steps, omega):
     wanted = samplers.trajectory(shipped, torch.tensor(LABELS), omega, method=method, steps=steps)
     assert_same(asked(name="walk", task="sample", labels=LABELS, omega=[omega] * 2, method=method, steps=steps, noise=noise), wanted)
+
+
+@pytest.mark.parametrize("steps", STEPS)
+def test_a_digit_is_drawn_in_the_same_few_calls(asked, shipped_few, noise, steps):
+    wanted = samplers.trajectory(shipped_few, torch.tensor(LABELS), 0.0, steps=steps)
+    assert_same(asked(name="walk", task="sample", labels=LABELS, method="few", steps=steps, noise=noise), wanted)
 
 
 def test_a_digit_is_edited_in_the_same_steps(asked, shipped, noise):

@@ -58,6 +58,20 @@ def test_draws_the_digit_asked_for_and_goes_back_in_time(opened):
     assert images[..., :2, :].max() < 0.1 and drawn(opened, "A 7")[0][..., :2, :].std() > 0.1  # noise, up to the border
 
 
+def test_draws_in_one_call_by_the_network_that_has_learned_to(opened):
+    opened.check("[name=class][value=any]")
+    opened.select_option("#method", "few")  # which draws classes alone, and has nothing to choose of its guidance
+    images, _ = drawn(opened, "A 3: 1 step")
+    assert read(images) == [3] and opened.is_disabled("#omega") and opened.is_hidden("[name=class][value=any]")
+    opened.locator("#steps").press("End")
+    assert read(drawn(opened, "A 3: 4 steps")[0]) == [3]
+    opened.click("#tab-write")
+    assert read(drawn(opened, "2026: 4 steps")[0]) == [2, 0, 2, 6]
+    opened.click("#tab-compare")  # two weights of guidance: not by this network
+    opened.locator("#status", has_text="A 3 twice: 9 steps").wait_for()
+    assert opened.input_value("#method") == "sde" and opened.is_enabled("#omega")
+
+
 def test_completes_half_a_digit_and_keeps_what_was_drawn(opened):
     """The top of a 0 by mouse; the network draws its bottom, as a 0."""
     opened.click("#tab-complete")

@@ -16,7 +16,9 @@ import torch
 from config import DMConfig
 from DDPM import ConditionalDDPM
 from lab.__main__ import main
+from lab.diffusion.few import FewSteps
 from lab.playground import export, network, runtime
+from lab.training import pretrained
 from lab.training.data import DataError
 
 SMALL = DMConfig(num_feat=8, T=10, precision="float32")
@@ -94,6 +96,28 @@ def test_a_model_of_something_else_is_refused(tmp_path, changes, word):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    "changes, word", [({"T": 8}, "T = 8"), ({"beta_T": 0.03}, "beta_T = 0.03"), ({"num_channels": 3}, "num_channels = 3")]
+)
+def test_a_network_of_few_calls_has_to_fit(tmp_path, changes, word):
+    few = FewSteps(ConditionalDDPM(SMALL))
+    few.dmconfig = dataclasses.replace(few.dmconfig, **changes)
+    with pytest.raises(ValueError, match=word):
+        export.export(tmp_path / "page", ConditionalDDPM(SMALL), tmp_path, few)
+    with pytest.raises(ValueError, match="process = 'ddpm'; the page draws with process = 'few'"):
+        export.export(tmp_path / "page", ConditionalDDPM(SMALL), tmp_path, ConditionalDDPM(SMALL))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_network_that_draws_in_few_calls_comes_with_the_weights_that_ship_alone(tmp_path, monkeypatch):
+    """Another model has no such student."""
+    given = []
+    monkeypatch.setattr(export, "export", lambda out, model, runtime, few: given.append(few) or 0)
+    main(["playground", "--out", str(tmp_path / "page")])
+    main(["playground", "--out", str(tmp_path / "page"), "--checkpoint", str(pretrained.DIGITS)])
+    assert isinstance(given[0], FewSteps) and given[1] is None
+
+
 def test_a_folder_that_holds_something_is_left_as_it_is(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SystemExit) as stop:
@@ -120,7 +144,9 @@ def test_the_page_is_a_folder_that_is_served_with_the_right_types(tmp_path, shor
     page = tmp_path / "page"
     assert size == sum(path.stat().st_size for path in page.rglob("*") if path.is_file())
     assert gzip.decompress((page / "ort-wasm-simd-threaded.wasm.gz").read_bytes()) == CONTENT["ort-wasm-simd-threaded.wasm"]
-    assert json.loads((page / "settings.json").read_text())["T"] == 10 and (page / "network.onnx").read_bytes() == b"a network"
+    about = json.loads((page / "settings.json").read_text())
+    assert about["T"] == 10 and about["few"] is None and gzip.decompress((page / "network.onnx.gz").read_bytes()) == b"a network"
+    assert not (page / "few.onnx.gz").exists()
     with export.server(page, 0) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         for name, kind in (("", "text/html"), ("app.js", "text/javascript"), ("ort.wasm.bundle.min.mjs", "text/javascript")):

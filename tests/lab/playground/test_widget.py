@@ -189,6 +189,7 @@ def test_in_jupyterlab_one_draws_and_the_saved_notebook_keeps_no_widget(jupyterl
     tab.locator(".jp-NotebookPanel-toolbar [data-jp-item-name=run] >> visible=true").click()
     tab.locator("#status", has_text="A 3: 9 steps").wait_for()
     assert "Computed by the notebook's kernel." in tab.inner_text("#provider")
+    assert "few" not in tab.eval_on_selector("#method", "select => [...select.options].map((option) => option.value)")  # it has no student
     tab.check("[name=class][value='7']")
     tab.locator("#status", has_text="A 7: 9 steps").wait_for()
     pixels = tab.eval_on_selector(

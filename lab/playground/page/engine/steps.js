@@ -19,6 +19,11 @@ export function posterior(process, x, seen, t, s, noise) {
   return mixed([share, seen.x_0], [r * kept ** 2, x], [kept * deviation, noise()]);
 }
 
+/** x_s drawn anew from the predicted image, with nothing kept of x_t: algorithm 1, Song et al. 2023, arXiv:2303.01469. */
+export function renoised(process, x, seen, t, s, noise) {
+  return process.noised(seen.x_0, s, noise());
+}
+
 /**
  * DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095: "dpmpp", or with noise "sde". It keeps state: make one for each walk.
  * The first and the last step are of first order, as in diffusers, which lab/diffusion/steps.py uses.

@@ -1,7 +1,7 @@
 // What the page computes, each a walk: sample as lab/diffusion/sampling.py, edit and inpaint as lab/editing/tasks.py.
 // labels: a class for each image, null for none. omega: a guidance weight for each image. noise(): numbers for all of them.
 import { guided, seeing } from "./guidance.js";
-import { ddim, multistep, posterior } from "./steps.js";
+import { ddim, multistep, posterior, renoised } from "./steps.js";
 import { started, timesteps, walk } from "./walk.js";
 
 /** What makes the step of a walk. */
@@ -12,13 +12,17 @@ export const METHODS = {
   ddpm: () => ddim(1),
 };
 
+export const FEW = "few"; // the method of a network of lab/distillation, which has no other: guidance is in its weights
+
 /** New images from noise. `steps` = T of "ddpm" is all of algorithm 2, Ho et al. 2020. */
 export function sample(process, labels, { omega, method, steps }, noise) {
   const rows = process.embed(labels);
+  const times = timesteps(process.T, steps);
+  if (method === FEW) return walk(process, seeing(process, (x, t) => process.ask(x, t, rows)), renoised, times, noise, noise);
   const plain = (weights) => seeing(process, guided(process, rows, weights));
   const unguided = plain(weighted(labels, omega).map((each) => Math.min(each, 0))); // guidance exaggerates x_0
   const start = () => started(process, unguided, noise);
-  return walk(process, plain(weighted(labels, omega)), METHODS[method](), timesteps(process.T, steps), start, noise);
+  return walk(process, plain(weighted(labels, omega)), METHODS[method](), times, start, noise);
 }
 
 /** Image to image: noise at the time `start` of `steps` times, then denoising. SDEdit, Meng et al. 2022, arXiv:2108.01073. */
