@@ -1,10 +1,10 @@
 """Distillation: from a diffusion model to a network that draws in one, two or four calls. A method is a file with `objective`.
 
 objective(teacher, dmconfig, loaders, folder, reporter) -> (loaders, loss): what the student is trained on, made of the training and
-the test batches of pictures, and the function loss(student, images, labels). dmconfig: the student's, omega the guidance that it
-learns. folder: where a method keeps what it makes beforehand. The teacher is a ConditionalDDPM or any other model with `network`,
-`scheduler` and `dmconfig`; the student a lab.diffusion.few.FewSteps that begins with its weights. Drifting, which has no teacher but
-these weights, also goes on from another student.
+the test batches of pictures, and the function loss(student, images, labels), which may change with student.progress. dmconfig: the
+student's, omega the guidance that it learns. folder: where a method keeps what it makes beforehand. The teacher is a ConditionalDDPM or
+any other model with `network`, `scheduler` and `dmconfig`; the student a lab.diffusion.few.FewSteps that begins with its weights.
+Drifting, which has no teacher but these weights, also goes on from another student.
 """
 
 import copy
@@ -57,7 +57,7 @@ def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporte
 
 
 def picture(student):
-    """A figure of ten digits of each class, a row a class, by one call of the network under the same noise each time."""
+    """A figure of ten digits of each class, a row a class, by one call of the network, from the same noise whenever it is drawn."""
     dmconfig, generator = student.dmconfig, torch.Generator().manual_seed(0)
     labels = torch.arange(dmconfig.num_classes).repeat_interleave(10)
     images = sampling.sample(student, labels, dmconfig.omega, method=METHOD, generator=generator)
