@@ -70,7 +70,7 @@ def table(rows):
 def curves(rows, title):
     """A figure: digits misread and distance over the calls, a line for each student, the teacher dotted; medians, bars over the seeds."""
     measures = {"read as another digit than asked for, %": lambda row: 100 * (1 - row["accuracy"]), "Fréchet distance / its floor": floors}
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", dpi=80)
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4), layout="constrained", dpi=80)
     for axis, (label, value) in zip(axes, measures.items()):
         for number, name in enumerate(dict.fromkeys(row["name"] for row in rows)):
             found = {calls: each for (whose, calls), each in by_way(rows, "calls").items() if whose == name}
@@ -84,7 +84,7 @@ def curves(rows, title):
         axis.minorticks_off()
         axis.yaxis.set_major_formatter("{x:g}")
         axis.grid(alpha=0.3)
-    axes[0].legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper")
     figure.suptitle(title)
     return figure
 

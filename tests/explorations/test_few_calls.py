@@ -48,7 +48,7 @@ def test_students_are_judged_by_each_number_of_calls_and_the_teacher_by_its_own(
     assert table[0]["read as asked for"] == "90.00%" and table[1]["read as asked for"] == "90.50% (90.00% to 91.00%)"
     assert table[0]["Fréchet distance, in floors"] == "2.00"
     figure = few_calls.curves(rows, "title")
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["teacher, 19 calls", "drifting"]
     plt.close(figure)
 
