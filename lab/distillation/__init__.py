@@ -16,7 +16,7 @@ import torch
 from config import DMConfig
 from lab import display
 from lab.diffusion import sampling
-from lab.diffusion.few import METHOD, FewSteps
+from lab.diffusion.few import METHOD, STEPS, FewSteps
 from lab.distillation import consistency, drifting, trajectory
 from lab.training import experiment
 
@@ -27,10 +27,12 @@ SETTINGS = {"learning_rate": 1e-4, "lr_cycle": 5.0}  # of a student, where nothi
 def settings(teacher, method, **chosen):
     """The DMConfig of a student of `teacher` by a method of METHODS: SETTINGS, the method's OMEGA, and what is `chosen`.
 
-    Raises ValueError for another method, and for a weight of guidance with drifting, which has no guidance to learn.
+    Raises ValueError for another method, for a teacher of too few times, and for a weight of guidance with drifting, which has none.
     """
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
+    if teacher.dmconfig.T < max(STEPS):
+        raise ValueError(f"the teacher has T = {teacher.dmconfig.T}; allowed is {max(STEPS)} or more, a time for each call")
     omega = METHODS[method].OMEGA
     if method == "drifting" and chosen.get("omega", omega) != omega:
         raise ValueError(f"omega = {chosen['omega']} with drifting; allowed is {omega}, as it learns from pictures and not from guidance")

@@ -36,9 +36,10 @@ def objective(teacher, dmconfig, loaders, folder, reporter):
 
 
 def image(student, x_t, t, labels):
-    """The student's x_0; below the last time that it draws at, more and more of it is x_t, and all at t = 0.
+    """The student's x_0 (B, C, H, W) of x_t at the time t, a number, given labels (B,), with x_0 = x_t at t = 0 as in Song et al. 2023.
 
-    This boundary holds the images to the teacher's: they only have to agree with each other, and would be had sooner all alike.
+    Below the last time that it draws at, more and more of the image is x_t; their c_skip would reach all times. This boundary holds the
+    images to the teacher's: they only have to agree with each other, and would be had sooner all alike.
     """
     own = min(1, t / times(student.dmconfig.T)[-1])
     return own * student.predict(x_t, t, labels) + (1 - own) * x_t if t else x_t

@@ -18,8 +18,8 @@ def settings(model, few=None):
     kept = {name: given[name] for name in ("T", "beta_1", "beta_T", "num_classes", "condition_mask_value", "omega")}
     if few is not None:
         _check(few, NEEDED | {"process": METHOD} | {name: kept[name] for name in ("T", "beta_1", "beta_T", "condition_mask_value")})
-        few = {"output": few.output, "steps": list(STEPS)}
-    return {**kept, "shape": list(way.shape), "range": list(way.range), "output": way.output, "few": few}
+    distilled = None if few is None else {"output": few.output, "steps": list(STEPS)}
+    return {**kept, "shape": list(way.shape), "range": list(way.range), "output": way.output, "few": distilled}
 
 
 def _check(model, needed):

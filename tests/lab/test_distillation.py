@@ -292,11 +292,10 @@ def test_a_run_resumes_ends_with_the_same_weights_and_loads(method, loaders, few
     assert isinstance(model, FewSteps) and model.sample(LABELS).shape == (20, 1, 28, 28)
 
 
-def test_an_objective_is_told_how_far_the_training_is(loaders):
+def test_an_objective_is_told_how_far_the_training_is():
     """But for the test, which is that of the end in every epoch."""
     told = []
     model = FewSteps(ConditionalDDPM(DMConfig(**SMALL)), lambda student, images, labels: told.append(student.progress) or images.mean())
-    model.network.requires_grad_(True)
     trainer = Trainer(model, DMConfig(**SMALL, epochs=2), 2, "cpu")
     bar = types.SimpleNamespace(update=lambda count: None, set_postfix_str=lambda *_, **__: None)
     batches = [(torch.randn(2, 1, 28, 28, requires_grad=True), LABELS[:2])] * 2
@@ -346,6 +345,13 @@ def test_drifting_goes_on_from_a_student(loaders, tmp_path):
 def test_another_method_is_refused(perfect):
     with pytest.raises(ValueError, match="method = 'magic'; allowed is one of trajectory, consistency, drifting"):
         distillation.settings(perfect, "magic")
+
+
+@pytest.mark.parametrize("method", distillation.METHODS)
+def test_a_teacher_of_too_few_times_is_refused(method):
+    teacher = ConditionalDDPM(DMConfig(**{**SMALL, "T": 3}))
+    with pytest.raises(ValueError, match="the teacher has T = 3; allowed is 4 or more"):
+        distillation.settings(teacher, method)
 
 
 def test_the_times_are_those_of_four_calls():
