@@ -264,10 +264,10 @@ def parser():
 
     command = commands.add_parser("distill", help="train a network that draws in one to four calls", description=distill.__doc__)
     command.add_argument("name", help="name of the experiment, kept in ./save/NAME; the same command goes on with it")
-    command.add_argument("--method", default="drifting", help="trajectory, consistency or drifting (default: drifting)")
-    command.add_argument("--teacher", help="a best_checkpoint.pth, which drifting may have made (default: the weights that ship)")
+    command.add_argument("--method", default="drifting", help="trajectory, consistency, drifting or moments (default: drifting)")
+    command.add_argument("--teacher", help="a best_checkpoint.pth, also of drifting or moments (default: the weights that ship)")
     command.add_argument("--images", type=int, help="use only the first IMAGES images (default: all)")
-    command.add_argument("--omega", type=float, help="guidance that the network learns, but for drifting (default: 0.5)")
+    command.add_argument("--omega", type=float, help="guidance that the network learns by trajectory or consistency (default: 0.5)")
     for name, kind in (("epochs", int), ("learning_rate", float), ("seed", int)):
         command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind)
     command.set_defaults(run=distill)

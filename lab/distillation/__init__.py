@@ -4,7 +4,7 @@ objective(teacher, dmconfig, loaders, folder, reporter) -> (loaders, loss): what
 the test batches of pictures, and the function loss(student, images, labels), which may change with student.progress. dmconfig: the
 student's, omega the guidance that it learns. folder: where a method keeps what it makes beforehand. The teacher is a ConditionalDDPM or
 any other model with `network`, `scheduler` and `dmconfig`; the student a lab.diffusion.few.FewSteps that begins with its weights.
-Drifting, which has no teacher but these weights, also goes on from another student.
+Those of FROM_PICTURES, which have no teacher but these weights, also go on from another student.
 """
 
 import copy
@@ -17,25 +17,26 @@ from config import DMConfig
 from lab import display
 from lab.diffusion import sampling
 from lab.diffusion.few import METHOD, STEPS, FewSteps
-from lab.distillation import consistency, drifting, trajectory
+from lab.distillation import consistency, drifting, moments, trajectory
 from lab.training import experiment
 
-METHODS = {"trajectory": trajectory, "consistency": consistency, "drifting": drifting}
+METHODS = {"trajectory": trajectory, "consistency": consistency, "drifting": drifting, "moments": moments}
+FROM_PICTURES = ("drifting", "moments")  # learn from pictures: no guidance, and they go on from any student
 SETTINGS = {"learning_rate": 1e-4, "lr_cycle": 5.0}  # of a student, where nothing else is asked for: its weights are no random ones
 
 
 def settings(teacher, method, **chosen):
     """The DMConfig of a student of `teacher` by a method of METHODS: SETTINGS, the method's OMEGA, and what is `chosen`.
 
-    Raises ValueError for another method, for a teacher of too few times, and for a weight of guidance with drifting, which has none.
+    Raises ValueError for another method, for a teacher of too few times, and for a weight of guidance with those that have none.
     """
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
     if teacher.dmconfig.T < max(STEPS):
         raise ValueError(f"the teacher has T = {teacher.dmconfig.T}; allowed is {max(STEPS)} or more, a time for each call")
     omega = METHODS[method].OMEGA
-    if method == "drifting" and chosen.get("omega", omega) != omega:
-        raise ValueError(f"omega = {chosen['omega']} with drifting; allowed is {omega}, as it learns from pictures and not from guidance")
+    if method in FROM_PICTURES and chosen.get("omega", omega) != omega:
+        raise ValueError(f"omega = {chosen['omega']} with {method}; allowed is {omega}, as it learns from pictures and not from guidance")
     return dataclasses.replace(DMConfig.of(teacher.dmconfig), process=METHOD, **{**SETTINGS, "omega": omega, **chosen})
 
 
@@ -43,11 +44,12 @@ def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporte
     """Train a student of `teacher` by a method of METHODS and keep it in `folder`, as lab.training.experiment.run does.
 
     dmconfig: as `settings` makes it. loaders: training and test batches of pictures. Returns the history. Raises ValueError for a
-    teacher that is no DDPM, and with drifting no student either.
+    teacher that is no DDPM, and with those of FROM_PICTURES no student either.
     """
-    if getattr(teacher, "output", "eps") != "eps" and not (method == "drifting" and isinstance(teacher, FewSteps)):
+    if getattr(teacher, "output", "eps") != "eps" and not (method in FROM_PICTURES and isinstance(teacher, FewSteps)):
         raise ValueError(
-            f"the teacher predicts {teacher.output!r}; allowed is a DDPM, and with drifting also a network that draws in few calls"
+            f"the teacher predicts {teacher.output!r}; allowed is a DDPM, and with {' and '.join(FROM_PICTURES)} also a network that draws "
+            "in few calls"
         )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

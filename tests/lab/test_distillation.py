@@ -21,7 +21,7 @@ from lab import display, distillation, samplers
 from lab.__main__ import main
 from lab.diffusion.few import STEPS, FewSteps, times
 from lab.diffusion.process import process
-from lab.distillation import consistency, drifting, trajectory
+from lab.distillation import consistency, drifting, moments, readers, trajectory
 from lab.quality import judge
 from lab.training import checkpoint, data, pretrained
 from lab.training.trainer import Trainer
@@ -252,16 +252,104 @@ def test_drifting_pulls_to_the_class_and_reads_what_it_draws(perfect, loaders, t
     assert abs(near - drifting.READ * 2.3) < 0.2 and far > near + 1
 
 
-def test_drifting_takes_no_guidance(perfect):
-    with pytest.raises(ValueError, match="omega = 1.0 with drifting"):
-        distillation.settings(perfect, "drifting", omega=1.0)
+@pytest.mark.parametrize("method", distillation.FROM_PICTURES)
+def test_what_learns_from_pictures_takes_no_guidance(method, perfect):
+    with pytest.raises(ValueError, match=f"omega = 1.0 with {method}"):
+        distillation.settings(perfect, method, omega=1.0)
 
 
-def test_drifting_does_not_train_on_the_judge_that_measures(perfect, loaders, tmp_path):
-    reader = drifting._reader(perfect, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, QUIET)
-    assert drifting.SEED != 0 and not same(reader.state_dict(), judge.load().state_dict())
-    again = drifting._reader(perfect, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, QUIET)
+def test_a_reader_is_kept_and_is_not_the_judge_that_measures(perfect, loaders, tmp_path):
+    get = lambda seed: readers.reader(seed, distillation.settings(perfect, "drifting"), loaders[0], tmp_path, "cpu", QUIET)
+    reader, again, other = get(1), get(1), get(2)
+    assert drifting.SEED != 0 and 0 not in moments.SEEDS and not same(reader.state_dict(), judge.load().state_dict())
     assert same(reader.state_dict(), again.state_dict()) and not any(p.requires_grad for p in again.parameters())
+    assert not same(reader.state_dict(), other.state_dict())
+
+
+def test_the_frechet_distance_is_that_of_two_normal_distributions():
+    """With diagonal covariances: (m - n)^2 + (s - r)^2 summed, over the real variance."""
+    normal = lambda mean, deviation: moments.Moments(mean, torch.diag(deviation**2) + mean[:, None] * mean)
+    m, s = torch.tensor([[1.0, 2.0, 0.0], [1.0, 0.5, 2.0]]).double()
+    n, r = torch.tensor([[0.0, 2.0, 1.0], [2.0, 0.5, 1.0]]).double()
+    torch.testing.assert_close(moments.frechet(normal(m, s), normal(n, r)).item(), (2 + 2) / (4 + 0.25 + 1), rtol=1e-5, atol=0)
+    assert abs(moments.frechet(normal(m, s), normal(m, s))) < 1e-6
+
+
+def test_the_frechet_distance_agrees_with_that_of_the_judgement():
+    from lab.quality.metrics import _frechet
+
+    draw = generator()
+    x, y = (torch.randn(2000, 6, generator=draw) @ torch.randn(6, 6, generator=draw) + shift for shift in (0, 1))
+    ours = moments.frechet(moments.Moments.batch(x), moments.Moments.batch(y))
+    assert ours * y.var(0).sum() == pytest.approx(_frechet(x, y), rel=1e-3)
+
+
+def test_moments_are_averaged_over_batches_and_learn_from_the_last(monkeypatch):
+    monkeypatch.setattr(moments, "WARM", 2)
+    monkeypatch.setattr(moments, "KEEP", 0.6)
+    average, batches = moments.MovingAverage(), torch.randn(3, 50, 4, generator=generator()).double().requires_grad_()
+    means = batches.mean(1)
+    assert average.add(batches[0]) is None  # too few for a covariance
+    torch.testing.assert_close(average.add(batches[1]).mean, means[:2].mean(0))
+    last = average.add(batches[2])
+    torch.testing.assert_close(last.mean, 0.6 * means[:2].mean(0) + 0.4 * means[2])
+    last.mean.sum().backward()
+    assert batches.grad[:2].abs().max() == 0
+    torch.testing.assert_close(batches.grad[2], torch.full((50, 4), 1 / 50).double())
+
+
+@pytest.fixture
+def matching(perfect, loaders, tmp_path, monkeypatch):
+    """The loss of moment matching; it reads with readers that have learned nothing."""
+    fresh = lambda seed, *_: judge.Judge().eval().requires_grad_(False)
+    monkeypatch.setattr(readers, "reader", fresh)
+    return moments.objective(perfect, distillation.settings(perfect, "moments"), loaders, tmp_path, QUIET)[1]
+
+
+def test_a_later_call_learns_on_what_an_earlier_one_drew(matching, perfect, loaders, tmp_path, monkeypatch):
+    """The student draws the brighter the earlier, the pictures are black: brightness tells what it goes on from; at T it is noise."""
+    endless = moments._Pass
+    monkeypatch.setattr(moments, "_Pass", lambda length: endless(10**6))
+    _, loss = moments.objective(perfect, distillation.settings(perfect, "moments"), loaders, tmp_path, QUIET)
+    model, way = student(lambda x, t, c: torch.zeros_like(x) + 80 * t), process(perfect)
+    torch.manual_seed(0)
+    for _ in range(300):
+        loss(model, torch.zeros(20, 1, 28, 28), LABELS)
+    found = {8: [], 6: [], 4: [], 2: []}  # at each time, the times that drew what it begins with; 0 for pictures and noise
+    for call in model.network.calls:
+        t = round(call.t[0].item() * 8)
+        found[t].append(0 if t == 8 else round(call.x.mean().item() / way.alpha[t] / 10))
+    assert set(found[8]) == {0} and len(found[8]) / 300 == pytest.approx(moments.FIRST, abs=0.1)
+    assert [set(found[t]) for t in (6, 4, 2)] == [{0, 8}, {0, 8, 6}, {0, 8, 6, 4}]
+    later = found[6] + found[4] + found[2]
+    assert sum(map(bool, later)) / len(later) == pytest.approx(moments.OWN, abs=0.08)
+
+
+def test_a_pass_over_the_pictures_begins_without_what_the_last_one_drew(matching, monkeypatch):
+    """So do the pass that tests and the one that trains; else a run would resume other than it would have gone on."""
+    monkeypatch.setattr(moments, "WARM", 1)
+    monkeypatch.setattr(moments, "FIRST", 1.0)
+    images = torch.randn(20, 1, 28, 28, generator=generator())
+
+    def losses(count, training=True):
+        drawn = iter(torch.randn(count, 20, 1, 28, 28, generator=generator(2)))
+        model = student(lambda x, t, c: next(drawn)).train(training)
+        return [matching(model, images, LABELS).item() for _ in range(count)]
+
+    first = losses(3)  # of 60 pictures, a pass
+    assert losses(3) == first and losses(1, training=False) == first[:1]
+    assert losses(2)[1] == first[1] != losses(1)[0]
+
+
+@pytest.mark.parametrize("sure, weighs", [(5.0, False), (0.0, True)])
+def test_only_what_is_read_badly_is_taught_to_be_read(sure, weighs, matching, monkeypatch):
+    monkeypatch.setattr(moments, "WARM", 10**6)
+    logits = sure * torch.nn.functional.one_hot(LABELS, 10).float()
+    monkeypatch.setattr(readers, "features", lambda reader, images: ([images.flatten(1)], logits))
+    images = torch.randn(20, 1, 28, 28, generator=generator())
+    loss = lambda: matching(student(lambda x, t, c: images), images, LABELS).item()
+    read = len(moments.SEEDS) * moments.READ * (math.log(10) - moments.UNSURE) if weighs else 0
+    assert loss() == pytest.approx(read, abs=1e-5)
 
 
 # ---- a run
