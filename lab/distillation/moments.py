@@ -19,7 +19,7 @@ from lab.distillation import drifting, readers
 OMEGA = drifting.OMEGA
 SEEDS = (drifting.SEED, 2)  # of the readers: neither is the judge that measures
 FIRST, OWN = 0.4, 0.8  # share of the batches from pure noise; of the others, those that begin with digits of its own
-FRECHET, READ = 3.0, 0.15  # weights, for each reader
+FRECHET, READ = 3.0, 0.6  # weights, for each reader
 UNSURE = 0.3  # a drawn digit whose cross-entropy is less is read well enough: only what lies above it is lowered
 KEEP, WARM = 0.95, 8  # of the moving average; batches that it takes before it is used
 
