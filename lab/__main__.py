@@ -28,6 +28,8 @@ def train(arguments):
     if arguments.num_classes not in (None, found["num_classes"]):
         raise ValueError(f"--num-classes {arguments.num_classes}; {found['data']} has {found['num_classes']}")
     dmconfig = DMConfig(**{**settings, **found})
+    if dmconfig.process == samplers.FEW:
+        raise ValueError(f"--process {samplers.FEW}; a network of few calls is distilled: python -m lab distill NAME")
     loaders = _loaders(dmconfig, arguments.images)
     solver(dmconfig, arguments.name, *loaders, resume=arguments.resume, model_class=_class(dmconfig.process))
 
@@ -265,11 +267,12 @@ def parser():
     command = commands.add_parser("distill", help="train a network that draws in one to four calls", description=distill.__doc__)
     command.add_argument("name", help="name of the experiment, kept in ./save/NAME; the same command goes on with it")
     command.add_argument("--method", default="drifting", help="trajectory, consistency, drifting or moments (default: drifting)")
-    command.add_argument("--teacher", help="a best_checkpoint.pth, also of drifting or moments (default: the weights that ship)")
+    command.add_argument("--teacher", help="a checkpoint, also of drifting or moments (default: the weights that ship)")
     command.add_argument("--images", type=int, help="use only the first IMAGES images (default: all)")
     command.add_argument("--omega", type=float, help="guidance that the network learns by trajectory or consistency (default: 0.5)")
-    for name, kind in (("epochs", int), ("learning_rate", float), ("seed", int)):
-        command.add_argument(f"--{name.replace('_', '-')}", dest=name, type=kind)
+    command.add_argument("--epochs", type=int, help="(default: 6)")
+    command.add_argument("--learning-rate", type=float, help="climbs to five times as much, then falls to 0 (default: 0.0001)")
+    command.add_argument("--seed", type=int, help="(default: the teacher's)")
     command.set_defaults(run=distill)
 
     command = commands.add_parser("sample", help="draw digits", description=sample.__doc__)

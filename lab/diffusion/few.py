@@ -49,11 +49,11 @@ class FewSteps(nn.Module):
         """New images of the classes asked for, (B, C, H, W) in [0, 1], by algorithm 1, Song et al. 2023, arXiv:2303.01469.
 
         conditions: labels (B,) or one-hot rows (B, num_classes). omega: None, or the one that the network has learned. Raises
-        ValueError for another one, and for a number of steps that is not in STEPS.
+        ValueError for another one, for other conditions, and for a number of steps that is not in STEPS.
         """
         from lab.diffusion.sampling import sample  # which knows this file's METHOD
 
-        labels = conditions if conditions.ndim == 1 else conditions.argmax(1)
+        labels = one_hot(conditions, self.dmconfig.num_classes, None, "cpu").argmax(1)
         omega = self.dmconfig.omega if omega is None else omega
         return sample(self, labels, omega, method=METHOD, steps=steps, generator=generator)
 

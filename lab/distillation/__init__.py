@@ -9,6 +9,7 @@ Those of FROM_PICTURES, which have no teacher but these weights, also go on from
 
 import copy
 import dataclasses
+import json
 from pathlib import Path
 
 import torch
@@ -18,11 +19,11 @@ from lab import display
 from lab.diffusion import sampling
 from lab.diffusion.few import METHOD, STEPS, FewSteps
 from lab.distillation import consistency, drifting, moments, trajectory
-from lab.training import experiment
+from lab.training import checkpoint, experiment, pretrained
 
 METHODS = {"trajectory": trajectory, "consistency": consistency, "drifting": drifting, "moments": moments}
 FROM_PICTURES = ("drifting", "moments")  # learn from pictures: no guidance, and they go on from any student
-SETTINGS = {"learning_rate": 1e-4, "lr_cycle": 5.0}  # of a student, where nothing else is asked for: its weights are no random ones
+SETTINGS = {"epochs": 6, "learning_rate": 1e-4, "lr_cycle": 5.0}  # unless chosen; a gentler cycle, as the weights are trained ones
 
 
 def settings(teacher, method, **chosen):
@@ -32,8 +33,9 @@ def settings(teacher, method, **chosen):
     """
     if method not in METHODS:
         raise ValueError(f"method = {method!r}; allowed is one of {', '.join(METHODS)}")
-    if teacher.dmconfig.T < max(STEPS):
-        raise ValueError(f"the teacher has T = {teacher.dmconfig.T}; allowed is {max(STEPS)} or more, a time for each call")
+    least = trajectory.PATH_STEPS if method == "trajectory" else max(STEPS)
+    if teacher.dmconfig.T < least:
+        raise ValueError(f"the teacher has T = {teacher.dmconfig.T}; allowed is {least} or more with {method}, a time for each step")
     omega = METHODS[method].OMEGA
     if method in FROM_PICTURES and chosen.get("omega", omega) != omega:
         raise ValueError(f"omega = {chosen['omega']} with {method}; allowed is {omega}, as it learns from pictures and not from guidance")
@@ -44,7 +46,7 @@ def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporte
     """Train a student of `teacher` by a method of METHODS and keep it in `folder`, as lab.training.experiment.run does.
 
     dmconfig: as `settings` makes it. loaders: training and test batches of pictures. Returns the history. Raises ValueError for a
-    teacher that is no DDPM, and with those of FROM_PICTURES no student either.
+    teacher that does not predict noise (those of FROM_PICTURES also take a FewSteps), and where `folder` was begun in another way.
     """
     if getattr(teacher, "output", "eps") != "eps" and not (method in FROM_PICTURES and isinstance(teacher, FewSteps)):
         raise ValueError(
@@ -52,12 +54,26 @@ def distill(teacher, method, dmconfig, folder, loaders, device, picture, reporte
             "in few calls"
         )
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder, method, teacher, dmconfig, loaders)
     teacher = teacher.to(device).eval().requires_grad_(False)
     pupil = copy.deepcopy(teacher).requires_grad_(True)
     pupil.dmconfig = dmconfig
     loaders, loss = METHODS[method].objective(teacher, dmconfig, loaders, folder, reporter)
     return experiment.run(FewSteps(pupil, loss), dmconfig, folder, *loaders, device, picture, reporter)
+
+
+def _begin(folder, method, teacher, dmconfig, loaders):
+    """Make `folder` and write down there what it depends on. Raises ValueError if it was begun with something else."""
+    pictures = [len(loader.dataset) for loader in loaders]
+    what = {"method": method, "omega": dmconfig.omega, "seed": dmconfig.seed, "pictures": pictures}
+    what["teacher"] = pretrained.digest(teacher.state_dict(), {})
+    path = folder / "begun.json"
+    if path.exists() and json.loads(path.read_text("utf-8")) != what:
+        raise ValueError(
+            f"{folder} was begun by another method or teacher, or with other pictures, omega or seed; take another name, or delete it"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(path, json.dumps(what, indent=1))
 
 
 def picture(student):

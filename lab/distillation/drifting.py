@@ -1,7 +1,8 @@
 """Drifting by an energy distance: drawn digits are pulled to real ones of their class and pushed from each other, in a reader's features.
 
-The drawn distribution moves to the real one in training, as in arXiv:2602.04770, by the gradient of the energy distance of
-Székely & Rizzo 2013, as in Bellemare et al. 2017, arXiv:1705.10743. Its kernel is the distance: nothing has to be tuned.
+The drawn distribution moves to the real one in training, as in Deng et al. 2026, "Generative Modeling via Drifting", arXiv:2602.04770;
+here by the gradient of the energy distance of Székely & Rizzo 2013, as in Bellemare et al. 2017, arXiv:1705.10743. Its kernel is the
+distance, so there is no bandwidth to tune.
 """
 
 import torch
@@ -17,7 +18,10 @@ READ = 0.02  # weight of reading a drawn digit as what it was asked for
 
 
 def objective(teacher, dmconfig, loaders, folder, reporter):
-    """The loss is the energy distance, at one time a batch, which has to be matched by itself; half the batches draw from pure noise."""
+    """The loss is the energy distance and, READ times, the reader's cross-entropy.
+
+    A batch has one time, as the digits of each time have to match by themselves; half the batches draw from pure noise.
+    """
     way = process(teacher)
     reader = readers.reader(SEED, dmconfig, loaders[0], folder, way.device, reporter)
     first, *later = times(dmconfig.T)

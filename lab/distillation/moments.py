@@ -15,6 +15,7 @@ from config import MEAN, STD
 from lab.diffusion.few import times
 from lab.diffusion.process import process
 from lab.distillation import drifting, readers
+from lab.training.trainer import seeded
 
 OMEGA = drifting.OMEGA
 SEEDS = (drifting.SEED, 2)  # of the readers: neither is the judge that measures
@@ -25,10 +26,11 @@ KEEP, WARM = 0.95, 8  # of the moving average; batches that it takes before it i
 
 
 def objective(teacher, dmconfig, loaders, folder, reporter):
-    """The loss sums over the readers drifting's energy distance, the Fréchet distance over the real digits' variance, and the reading."""
+    """The loss, summed over the readers: drifting's energy distance, the Fréchet distance, and the cross-entropy above UNSURE."""
     way = process(teacher)
     known = [readers.reader(seed, dmconfig, loaders[0], folder, way.device, reporter) for seed in SEEDS]
-    known = [(reader, Moments.of(reader, loaders[0], way.device)) for reader in known]
+    with seeded(way.device, dmconfig.seed, "moments"):  # else another order of the pictures would round otherwise in a resumed run
+        known = [(reader, Moments.of(reader, loaders[0], way.device)) for reader in known]
     first, *later = times(dmconfig.T)
     passes = {training: _Pass(len(loader)) for training, loader in zip((True, False), loaders)}
 

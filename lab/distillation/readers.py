@@ -23,7 +23,7 @@ def reader(seed, dmconfig, batches, folder, device, reporter):
 
 
 def features(reader, images):
-    """The pixels of images (B, C, H, W) and what the reader makes of them layer by layer: a list of (B, D); and its logits."""
+    """Of images (B, C, H, W) the pixels, what the reader has after each pooling, and its features: a list of (B, D); and its logits."""
     x = images * STD + MEAN
     found = [x.flatten(1)]
     for layer in reader.features:

@@ -4,8 +4,6 @@ In the spirit of Zhou et al. 2024, "Simple and Fast Distillation of Diffusion Mo
 once, with guidance, and the student is fitted to a few times on them. Here all times of a path have its end as their target.
 """
 
-import hashlib
-
 import safetensors.torch
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -17,8 +15,9 @@ from lab.training.checkpoint import write_bytes
 from lab.training.trainer import seeded
 
 OMEGA = 0.5  # of the teacher's paths
-PICTURES, PART = 3, 500  # a path for every three pictures of the set, as each takes 16 calls; how many are drawn and kept at once
-STEPS = 8  # of DPM-Solver++ on a path; `times` is among its times
+PICTURES = 3  # of the set, for a path, as that takes 16 calls
+PART = 500  # paths that are drawn and kept at once
+PATH_STEPS = 8  # of DPM-Solver++; `times` is among its times
 
 
 def objective(teacher, dmconfig, loaders, folder, reporter):
@@ -39,40 +38,28 @@ def objective(teacher, dmconfig, loaders, folder, reporter):
     return [DataLoader(part, dmconfig.batch_size, shuffle=part is parts[0]) for part in parts], loss
 
 
-def _draw(count, times):
-    """Which of the times each of a batch is asked for: half of them the first, pure noise."""
-    late = torch.randint(1, times, (count,))
-    return torch.where(torch.rand(count) < 0.5, 0, late)
+def _draw(B, count):
+    """For each of a batch the index of one of `count` times, (B,): for half of them the first, pure noise."""
+    late = torch.randint(1, count, (B,))
+    return torch.where(torch.rand(B) < 0.5, 0, late)
 
 
 def _paths(teacher, dmconfig, count, folder, reporter):
     """x at `times` and at the end, stacked along the channels, (count, (times + 1) C, H, W), and the labels (count,).
 
     They are kept in parts in `folder`, in half precision, each with random numbers of its own, so that a stopped run draws the rest.
-    Raises ValueError where these are paths of another teacher, or under other settings.
     """
-    kept, chosen, drawn_by = [], {*times(dmconfig.T), 0}, _drawn_by(teacher, dmconfig)
+    kept, chosen = [], {*times(dmconfig.T), 0}
     with reporter.bar(count, " paths", "paths of the teacher") as bar:
         for first in range(0, count, PART):
             number = min(PART, count - first)
             path = folder / f"paths_{first}.safetensors"
             if not path.exists():
-                write_bytes(path, safetensors.torch.save(_part(teacher, dmconfig, chosen, first, number), {"drawn_by": drawn_by}))
-            with safetensors.safe_open(path, "pt") as file:
-                kept.append({name: file.get_tensor(name) for name in file.keys()})
-                if file.metadata() != {"drawn_by": drawn_by} or len(kept[-1]["labels"]) != number:
-                    raise ValueError(
-                        f"{path} holds paths of another teacher or under other settings; take another name, or delete {folder}"
-                    )
+                write_bytes(path, safetensors.torch.save(_part(teacher, dmconfig, chosen, first, number)))
+            kept.append(safetensors.torch.load_file(path))
             bar.update(number)
     paths, labels = (torch.cat([part[name] for part in kept]) for name in ("paths", "labels"))
     return paths.float(), labels  # float32, as autocast on CPUs refuses float16
-
-
-def _drawn_by(teacher, dmconfig):
-    """A hash of the teacher's weights and of what else its paths depend on."""
-    weights = b"".join(value.cpu().numpy().tobytes() for value in teacher.state_dict().values())
-    return hashlib.sha256(weights + f"{dmconfig.omega} {dmconfig.seed} {STEPS} {PART}".encode()).hexdigest()
 
 
 def _part(teacher, dmconfig, chosen, first, number):
@@ -81,7 +68,7 @@ def _part(teacher, dmconfig, chosen, first, number):
         labels = torch.arange(number) % dmconfig.num_classes
         x_T = process(teacher).noise(number)
         states = [
-            torch.cat([step.x for step in trajectory(teacher, part, dmconfig.omega, steps=STEPS, x_T=x) if step.t in chosen], dim=1)
+            torch.cat([step.x for step in trajectory(teacher, part, dmconfig.omega, steps=PATH_STEPS, x_T=x) if step.t in chosen], dim=1)
             for part, x in zip(labels.split(BATCH), x_T.split(BATCH))
         ]
     return {"paths": torch.cat(states).half().cpu(), "labels": labels}

@@ -20,7 +20,7 @@ def save(path, weights, **about):
     tensors = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in weights.items()}
     about = {key: json.dumps(value) for key, value in about.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(tensors, path, {**about, "sha256": _digest(tensors, about)})
+    safetensors.torch.save_file(tensors, path, {**about, "sha256": digest(tensors, about)})
 
 
 def load(path, device="cpu"):
@@ -31,7 +31,7 @@ def load(path, device="cpu"):
             about = file.metadata()
             sha256 = about.pop("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if _digest(tensors, about) != sha256:
+            if digest(tensors, about) != sha256:
                 raise ValueError("its checksum is wrong")
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} does not exist; train the network, or take the file from the project") from error
@@ -41,9 +41,9 @@ def load(path, device="cpu"):
     return checked({"model_state_dict": weights, **{key: json.loads(text) for key, text in about.items()}}, path)
 
 
-def _digest(tensors, about):
-    """SHA-256 of the tensors and metadata; safetensors has no checksum of its own."""
-    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+def digest(tensors, about):
+    """SHA-256 of the tensors of a state_dict and of metadata, in hexadecimal; safetensors has no checksum of its own."""
+    found = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
-        digest.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode() + tensors[name].numpy().tobytes())
-    return digest.hexdigest()
+        found.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode() + tensors[name].cpu().numpy().tobytes())
+    return found.hexdigest()
