@@ -1,4 +1,4 @@
-"""What the notebook on guidance does more than once: ways to draw within a budget of network calls, judged under several seeds."""
+"""What the notebooks on guidance and on few calls share: ways to draw within a budget of network calls, judged under several seeds."""
 
 import csv
 from bisect import bisect_right
@@ -110,7 +110,7 @@ def kept(path):
 
 
 def by_way(rows, by="omega"):
-    """{(name, omega, or what else the ways differ by): its rows, one a seed}, in the order of the first."""
+    """Rows grouped by (name, row[by]), one a seed in each, in the order in which each group first comes: a dict."""
     found = {}
     for row in rows:
         found.setdefault((row["name"], row[by]), []).append(row)
@@ -167,7 +167,7 @@ def curves(rows, title):
     return figure
 
 
-def best(rows):
+def pareto_front(rows):
     """The ways on the Pareto front: no other is read better and closer to real digits, by the means over the seeds."""
     points = {key: (mean(row["accuracy"] for row in each), mean(map(floors, each))) for key, each in by_way(rows).items()}
     better = lambda one, other: one != other and one[0] >= other[0] and one[1] <= other[1]
@@ -177,7 +177,7 @@ def best(rows):
 def pareto_figure(rows, title):
     """A figure of accuracy against distance: a point for each way (the mean over the seeds), its weight beside those on the front."""
     figure, axis = plt.subplots(figsize=(8, 5.5), layout="constrained", dpi=90)
-    front, ends = best(rows), []
+    front, ends = pareto_front(rows), []
     for number, name in enumerate(OMEGAS):
         found = {omega: each for (way, omega), each in by_way(rows).items() if way == name}
         x = [mean(map(floors, each)) for each in found.values()]

@@ -95,7 +95,7 @@ def rows():
 
 
 def test_the_front_holds_what_nothing_else_beats():
-    assert frontier.best(rows()) == [("plain", 0.0), ("plain", 1.0)]
+    assert frontier.pareto_front(rows()) == [("plain", 0.0), ("plain", 1.0)]
 
 
 def test_the_table_has_medians_and_ranges():
