@@ -44,6 +44,8 @@ def evaluate(images, labels, dmconfig=None):
     """
     _check(images, labels, dmconfig or DMConfig())
     reference = Reference.of(dmconfig)
+    reference.check_model(dmconfig or DMConfig())
+    floor = reference.floor(len(images))
     labels = labels.cpu().long()
     real, real_labels = reference.test, reference.labels
     seen, features = judge.read(reference.judge, images.float())
@@ -52,7 +54,7 @@ def evaluate(images, labels, dmconfig=None):
         "samples": len(images),
         "accuracy": (seen == labels).float().mean().item(),
         "frechet": _frechet(features, real),
-        "frechet_floor": reference.floor(len(images)),
+        "frechet_floor": floor,
         "precision": precision,
         "recall": recall,
         "spread": _spread(features, labels) / _spread(real, real_labels),
@@ -84,7 +86,7 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
             model, torch.arange(config.num_classes), omega, method=checked, steps=number
         )  # checks its arguments; nothing is drawn yet
     Reference.of(config).check_model(config)
-    _ = Reference.of(config).test  # raises if the judge or the set is missing
+    Reference.of(config).floor(count)  # raises if the judge or the set is missing, or the set too small
     rows = []
     for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
         images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
@@ -165,11 +167,15 @@ class Reference:
         )
 
     def floor(self, count):
-        """The distance of `count` training pictures, the first of each class, in the test set's proportions."""
+        """The distance of `count` training pictures, the first of each class, in the test set's proportions. ValueError for too few."""
         if count not in self.floors:
             dataset = self.real(train=True)
             labels, wanted = _targets(dataset), proportional_labels(count, self.dmconfig).bincount(minlength=self.dmconfig.num_classes)
             rows = torch.cat([(labels == k).nonzero().flatten()[:number] for k, number in enumerate(wanted)])
+            if len(rows) < count:
+                raise ValueError(
+                    f"{count:,} pictures to judge, and {len(rows):,} in the same proportions to train with; judge no more than these"
+                )
             self.floors[count] = _frechet(self._features(dataset, rows), self.test)
         return self.floors[count]
 

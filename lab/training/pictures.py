@@ -26,12 +26,13 @@ def settings(name="mnist", input_dim=None, num_channels=None):
     """
     if name in SHAPES:
         C, H, W = SHAPES[name]
-        if tuple(input_dim or (H, W)) != (H, W) or (num_channels or C) != C:
+        if input_dim not in (None, (H, W), [H, W]) or num_channels not in (None, C):
             raise ValueError(f"{name} has {C} x {H} x {W} pixels; for others give a folder of pictures")
         classes, count = CLASSES[name], 10
     else:
         classes = _classes(_parts(name)[0])
-        (H, W), C, count = input_dim or PICTURE, num_channels or COLOURS, len(classes)
+        (H, W), C = PICTURE if input_dim is None else input_dim, COLOURS if num_channels is None else num_channels
+        count = len(classes)
     return {"data": str(name), "num_classes": count, "classes": list(classes), "num_channels": C, "input_dim": (H, W)}
 
 
@@ -63,7 +64,8 @@ class Pictures(torch.utils.data.Dataset):
         self.classes, self.transform = _classes(folder), transform
         if split is None and self.classes != _classes(_parts(root, True)[0]):
             raise DataError(f"{Path(root) / 'train'} and {Path(root) / 'test'} do not hold the same classes")
-        chosen = [(path, k) for k, name in enumerate(self.classes) for path in _files(folder / name, split, train)]
+        numbered = [(i, k, path) for k, name in enumerate(self.classes) for i, path in enumerate(_files(folder / name, split, train))]
+        chosen = [(path, k) for _, k, path in sorted(numbered)]  # the first of each class, the second …: a part holds all classes
         if not chosen:
             raise DataError(f"{folder} has no pictures to {'train' if train else 'test'} with; {TESTED} a class are needed for both")
         with ThreadPoolExecutor() as pool:
@@ -83,8 +85,10 @@ def _parts(root, train=True):
     root = Path(root).expanduser()
     if not root.is_dir():
         raise ValueError(f"data = {str(root)!r}; allowed is {', '.join(SHAPES)}, or a folder of pictures with one sub-folder a class")
-    both = all((root / part).is_dir() for part in ("train", "test"))
-    return (root / ("train" if train else "test"), None) if both else (root, TESTED)
+    there = [part for part in ("train", "test") if (root / part).is_dir()]
+    if len(there) == 1:
+        raise DataError(f"{root} has a folder {there[0]}; allowed are both train and test, or neither")
+    return (root / ("train" if train else "test"), None) if there else (root, TESTED)
 
 
 def _classes(folder):
@@ -96,8 +100,9 @@ def _classes(folder):
 
 
 def _files(folder, split, train):
-    """The pictures of a class, below its folder, by name; hidden files are left out."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    """The pictures of a class, below its folder, by name; hidden files and folders are left out."""
+    hidden = lambda path: any(part.startswith(".") for part in path.relative_to(folder).parts)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not hidden(path))
     return [path for i, path in enumerate(paths) if split is None or (i % split != split - 1) == train]
 
 

@@ -31,15 +31,18 @@ def folder(tmp_path):
         paint(tmp_path / "set" / "red" / f"{i:02}.png", (200 + i, 0, 0), (20 + i, 30))
         paint(tmp_path / "set" / "blue" / "deeper" / f"{i:02}.jpg", (0, 0, 200 + i), (30, 20 + i), quality=95)
     (tmp_path / "set" / "red" / ".DS_Store").write_text("no picture, and hidden")
+    paint(tmp_path / "set" / "red" / ".ipynb_checkpoints" / "0-checkpoint.png", (0, 255, 0))
     return tmp_path / "set"
 
 
 def test_a_folder_is_split_by_name_and_its_sub_folders_are_the_classes(folder):
     train, test = (pictures.dataset(TENSOR, folder, train=part) for part in (True, False))
     assert train.classes == test.classes == ["blue", "red"] and len(train) == 20 and len(test) == 4
-    assert train.data.shape == (20, 32, 32, 3) and train.data.dtype == np.uint8 and train.targets.tolist() == [0] * 10 + [1] * 10
+    assert (
+        train.data.shape == (20, 32, 32, 3) and train.data.dtype == np.uint8 and train.targets.tolist() == [0, 1] * 10
+    )  # a part holds all
     assert train.data[0, 5, 5].tolist()[2] > 190 and train.data[-1, 5, 5].tolist() == [210, 0, 0]  # the twelfth is for tests
-    assert [int(image[5, 5, 0]) for image in test.data[2:]] == [205, 211]
+    assert [int(image[5, 5, 0]) for image in test.data[1::2]] == [205, 211]
     image, label = train[-1]
     assert label == 1 and torch.allclose(image[0], torch.tensor(210 / 255))
 
@@ -53,6 +56,9 @@ def test_folders_train_and_test_are_taken_as_they_are(tmp_path):
     paint(tmp_path / "test" / "emu" / "0.png", (9, 9, 9))
     with pytest.raises(DataError, match="do not hold the same classes"):
         pictures.dataset(TENSOR, tmp_path, train=False)
+    (tmp_path / "test").rename(tmp_path / "val")
+    with pytest.raises(DataError, match="has a folder train; allowed are both train and test, or neither"):
+        pictures.settings(tmp_path)
 
 
 def test_a_picture_is_cropped_at_its_centre_turned_and_laid_on_white(tmp_path):
@@ -84,8 +90,9 @@ def test_what_cannot_be_a_set(tmp_path):
         pictures.settings("nothing")
     with pytest.raises(DataError, match="has no sub-folders"):
         pictures.settings(tmp_path)
-    with pytest.raises(ValueError, match="mnist has 1 x 28 x 28 pixels"):
-        pictures.settings("mnist", (32, 32))
+    for wrong in ({"input_dim": (32, 32)}, {"input_dim": (0, 0)}, {"num_channels": 3}, {"num_channels": 0}):
+        with pytest.raises(ValueError, match="mnist has 1 x 28 x 28 pixels"):
+            pictures.settings("mnist", **wrong)
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match="has no pictures to train with"):
         pictures.dataset(TENSOR, tmp_path)
@@ -97,6 +104,9 @@ def test_what_cannot_be_a_set(tmp_path):
 def test_settings_name_the_classes(folder):
     assert pictures.settings("mnist") == {"data": "mnist", "num_classes": 10, "classes": [], "num_channels": 1, "input_dim": (28, 28)}
     assert pictures.settings("cifar10")["classes"][6] == "frog" and pictures.settings("fashion")["classes"][9] == "Ankle boot"
+    for wrong in ({"input_dim": (0, 0)}, {"num_channels": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} = "):
+            DMConfig(**pictures.settings(folder, **wrong))
     config = DMConfig(**pictures.settings(folder, (16, 16)))
     assert config.classes == ["blue", "red"] and config.num_channels == 3 and DMConfig.from_dict(config.to_dict()) == config
     assert config.label("red") == config.label("1") == config.label(1) == 1

@@ -1,5 +1,7 @@
 """lab.quality and lab.quality.judge: numbers against closed forms and plain loops, and bad input by name."""
 
+import types
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from scipy.linalg import sqrtm
 from torchvision import transforms
 
 import utils
+from config import DMConfig
 from lab import display, quality, samplers
 from lab.quality import judge, metrics
 from lab.training import data, pretrained
@@ -101,6 +104,24 @@ def test_the_judge_that_ships_reads_the_test_set(real_mnist):
     assert accuracy == pytest.approx(pretrained.load(pretrained.JUDGE)["record"]["test_accuracy"], abs=3e-4)
 
 
+def test_the_floor_is_of_as_many_pictures_as_are_judged(monkeypatch):
+    """Of fewer it would be higher, and the pictures seem closer to real ones than they are."""
+    few = types.SimpleNamespace(data=torch.zeros(150, 28, 28, dtype=torch.uint8), targets=torch.arange(150) % 10)
+    reference = metrics.Reference(DMConfig())
+    monkeypatch.setattr(reference, "real", lambda train: few)
+    monkeypatch.setattr(metrics.Reference, "of", staticmethod(lambda dmconfig=None: reference))
+    assert reference.floor(100) > -1e-3
+    for judging in (lambda: reference.floor(300), lambda: quality.evaluate(torch.rand(300, 1, 28, 28), torch.arange(300) % 10)):
+        with pytest.raises(ValueError, match="300 pictures to judge, and 150 in the same proportions to train with"):
+            judging()
+
+
+def test_pictures_of_another_form_than_the_judges_are_refused(real_mnist):
+    pairs = DMConfig(num_classes=100, input_dim=(28, 56))
+    with pytest.raises(ValueError, match="the model draws 100 classes of 1 x .*; judged are MNIST's digits"):
+        quality.evaluate(torch.rand(100, 1, 28, 56), torch.arange(100), pairs)
+
+
 @pytest.mark.parametrize("count", [100, 5000, 10_000, 12_345])
 def test_labels_come_in_the_proportions_of_the_test_set(real_mnist, count):
     counts = quality.proportional_labels(count).bincount(minlength=10)
@@ -158,6 +179,41 @@ def test_a_start_around_what_the_network_sees_in_noise_brings_digits_closer(real
     for method in ("dpmpp", "sde"):
         assert distance[method, "around an image"] < distance[method, "pure noise"] / 2
     assert distance["sde", "around an image"] < distance["dpmpp", "around an image"]
+
+
+def perceptron(images, labels):
+    """What the last layer but one of a perceptron says that has learned to read images (N, 1, 28, 28), pixel by pixel and unmoved."""
+    torch.manual_seed(0)
+    seen = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 256), torch.nn.ReLU(), torch.nn.Linear(256, 128), torch.nn.ReLU())
+    reads = torch.nn.Sequential(seen, torch.nn.Linear(128, 10))
+    optimizer = torch.optim.Adam(reads.parameters(), 1e-3)
+    for _ in range(5):
+        for part in torch.randperm(len(images)).split(128):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(reads(images[part]), labels[part]).backward()
+            optimizer.step()
+    return lambda x: seen(x).detach()
+
+
+@pytest.mark.nightly
+def test_the_network_of_few_calls_is_close_to_real_digits_in_features_unlike_the_judges(real_mnist, capsys):
+    """It has learned in features like the judge's. What lab/README.md says of others, and prints with -s: 2,000 digits, one seed."""
+    (images, labels), (test, _) = ((part.data[:, None] / 255, part.targets) for part in map(quality.real_mnist, (True, False)))
+    mean, axes = images.flatten(1).mean(0), torch.pca_lowrank(images.flatten(1), 64, center=True)[2]
+    eyes = {"a perceptron": perceptron(images, labels), "64 principal components": lambda x: (x.flatten(1) - mean) @ axes}
+    asked = quality.proportional_labels(2000)
+    real = images[torch.cat([(labels == k).nonzero().flatten()[:number] for k, number in enumerate(asked.bincount())])]
+    few, found = utils.load_model(pretrained.FEW), {}
+    ways = {"teacher, 19 calls": (utils.load_model(), 0.5, {"method": "sde"})}
+    ways |= {f"few, {calls}": (few, 0.0, {"steps": calls}) for calls in (1, 2, 4)}
+    for name, (model, omega, how) in ways.items():
+        how["generator"] = torch.Generator().manual_seed(0)
+        drawn = torch.cat([samplers.sample(model, part, omega, **how).cpu() for part in asked.split(samplers.BATCH)])
+        for eye, see in eyes.items():
+            found[name, eye] = metrics._frechet(see(drawn), see(test)) / metrics._frechet(see(real), see(test))
+            with capsys.disabled():
+                print(f"\n{name}, in {eye}: {found[name, eye]:.2f} floors", end="")
+    assert all(found["few, 4", eye] < found["teacher, 19 calls", eye] for eye in eyes)
 
 
 @pytest.mark.parametrize(
