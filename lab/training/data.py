@@ -90,7 +90,7 @@ def fashion(transform=None, dir="./data", train=True):
         if path.is_file() and path.read_bytes() != content:
             raise DataError(f"{path} is not what {name} holds; delete it, and it is unpacked again")
         if not path.is_file():
-            write_bytes(path, content)
+            _write_unpacked(path, content)
     return kind(root, train=train, transform=transform)
 
 
@@ -243,11 +243,17 @@ def _unpack(path, method, digest, otherwise):
     packed = path.with_name(f"{path.name}.gz")
     if path.is_file() or not packed.is_file():
         return
-    content = _verify(packed, method, digest, otherwise, gzip.decompress)
+    _write_unpacked(path, _verify(packed, method, digest, otherwise, gzip.decompress))
+
+
+def _write_unpacked(path, content):
+    """Write what the .gz beside `path` holds; another process may be about the same."""
     try:
-        write_bytes(path, content)
+        with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=path.parent) as own:
+            write_bytes(Path(own) / path.name, content)
+            os.replace(Path(own) / path.name, path)
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error}; unpack {packed.name} there, or make room") from error
+        raise DataError(f"{path} cannot be written: {error}; unpack {path.name}.gz there, or make room") from error
 
 
 def _download(kind, root, inside, files):

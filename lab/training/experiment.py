@@ -31,13 +31,13 @@ def run(model, dmconfig, folder, train_loader, test_loader, device, picture, rep
         raise ValueError(f"{rest} images in the last batch for {processes.num_processes} processes; choose another batch_size")
     folder, reporter = Path(folder), reporter or display.Reporter(silent=not main)
     with _alone(folder) if main else contextlib.nullcontext():
-        if main:
-            _check_room(folder, model)
         train_loader, test_loader = placed(train_loader, device), placed(test_loader, device)
         trainer = Trainer(model, dmconfig, len(train_loader), device)
         data = {"train": _describe(train_loader), "test": _describe(test_loader)}
         processes.wait_for_everyone()  # until the folder is there and ours
         history = _resume(trainer, folder / "last_checkpoint.pth", data, reporter)
+        if main and len(history) < dmconfig.epochs:
+            _check_room(folder, model)
         if history and main:
             _log(folder, history)  # a run killed after its checkpoint may lack these two
             _draw(picture, trainer, folder, len(history), again=False)
@@ -76,6 +76,7 @@ def _alone(folder):
 def _check_room(folder, model):
     """Raise TrainingError if the disk lacks room for both checkpoints, 4 and 3 times the weights, and 4 times for a temporary file."""
     needed = 11 * sum(tensor.nbytes for tensor in model.state_dict().values())
+    needed -= sum(path.stat().st_size for path in folder.glob("*_checkpoint.pth"))  # which they replace
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainingError(f"{folder} has {free / 1e6:.0f} MB free, its checkpoints need {needed / 1e6:.0f} MB; make room there")

@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from lab.training.checkpoint import CheckpointError, checked, refuse_pointer
+from lab.training.checkpoint import CheckpointError, checked, refuse_pointer, write_bytes
 
 DIGITS = Path(__file__).parents[1] / "weights" / "digits.safetensors"  # the default network
 PAIRS = DIGITS.with_name("pairs.safetensors")  # two digits side by side: explorations/two_digits
@@ -20,7 +20,7 @@ def save(path, weights, **about):
     tensors = {name: (t.half() if t.is_floating_point() else t).cpu().contiguous() for name, t in weights.items()}
     about = {key: json.dumps(value) for key, value in about.items()}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(tensors, path, {**about, "sha256": digest(tensors, about)})
+    write_bytes(path, safetensors.torch.save(tensors, {**about, "sha256": digest(tensors, about)}))
 
 
 def load(path, device="cpu"):

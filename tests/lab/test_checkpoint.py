@@ -239,7 +239,9 @@ def test_a_failed_save_leaves_the_old_file_and_no_litter(path, monkeypatch, step
     assert same(checkpoint.load(path), STATE) and os.listdir(path.parent) == ["last.pth"]
     with pytest.raises(OSError, match="No space left"):
         checkpoint.write_text(path.with_name("log.csv"), "text")
-    assert os.listdir(path.parent) == ["last.pth"]
+    with pytest.raises(OSError, match="No space left"):
+        pretrained.save(path, {"weight": torch.zeros(3)})
+    assert same(checkpoint.load(path), STATE) and os.listdir(path.parent) == ["last.pth"]
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_litter(tmp_path):

@@ -250,6 +250,22 @@ def test_packed_files_are_unpacked(small_mnist, tmp_path, monkeypatch, named):
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
+def test_several_processes_unpack_at_once(small_mnist, tmp_path, monkeypatch):
+    """Here the second begins and ends while the first is about to put its file in place."""
+    name = "train-labels-idx1-ubyte"
+    folder = put(tmp_path, {f"{name}.gz": gzip.compress(small_mnist[name])}) / "MNIST" / "raw"
+    replace, unpack = os.replace, lambda: data._unpack(folder / name, "sha256", data.MNIST_FILES[name], "")
+
+    def meanwhile(*paths):
+        monkeypatch.setattr(os, "replace", replace)
+        unpack()
+        replace(*paths)
+
+    monkeypatch.setattr(os, "replace", meanwhile)
+    unpack()
+    assert (folder / name).read_bytes() == small_mnist[name] and len(list(folder.iterdir())) == 2
+
+
 @pytest.mark.parametrize("change", [
     lambda content: gzip.compress(content[:-1]), lambda content: gzip.compress(content)[:-9], lambda content: b"<html>",
     lambda content: gzip.compress(content)[:20] + b"0000" + gzip.compress(content)[24:],
