@@ -14,7 +14,7 @@ from config import DMConfig
 from lab import display, samplers, writing
 from lab.training import checkpoint, data, pictures, pretrained
 from lab.training.trainer import TrainingError
-from utils import best_device, load_model, make_dataloader, solver
+from utils import best_device, load_model, solver
 
 ROW = 20  # digits of a string on one line
 OMEGAS = [0, 0.5, 1, 2, 5]  # that `evaluate` judges
@@ -100,6 +100,10 @@ def benchmark(arguments):
     if arguments.rounds < 1:
         raise ValueError(f"--rounds {arguments.rounds}; allowed is a whole number of at least 1")
     out, device, reporter = display.writable(arguments.out), arguments.device or best_device(), display.Reporter()
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # what torch raises for another name, and for one that it was not built for
+        raise ValueError(f"--device {device}: {error}") from error
     root = quality.real_mnist(train=True).root
     rows, head = [], f"{bench.machine(device)}; median and range of {arguments.rounds} rounds"
     for row in bench.run(ConditionalDDPM(DMConfig()), data.mnist(data.NORMALISED), arguments.rounds, device):
@@ -137,9 +141,12 @@ def average(arguments):
 
     state = checkpoint.load(arguments.checkpoint, keys=(*checkpoint.KEYS, "raw_model_state_dict"))
     dmconfig = DMConfig.from_dict(state["dmconfig"])
+    if dmconfig.process == samplers.FEW:
+        raise ValueError(f"{arguments.checkpoint} is of a distilled network; allowed is one that `train` has trained")
     both = {"averaged": state["model_state_dict"], "as they are": state["raw_model_state_dict"]}
-    test_loader = make_dataloader(data.NORMALISED, dmconfig.batch_size, train=False)
-    for name, loss in bench.losses_of(ConditionalDDPM(dmconfig), both, test_loader, best_device()).items():
+    model = (_class(dmconfig.process) or ConditionalDDPM)(dmconfig)
+    test_loader = data.loader(_dataset(dmconfig, data.NORMALISED, False), dmconfig.batch_size, shuffle=False)
+    for name, loss in bench.losses_of(model, both, test_loader, best_device()).items():
         print(f"after epoch {state['epoch']}, weights {name}: test loss {loss:.4f}")
 
 
@@ -173,7 +180,7 @@ def playground(arguments):
 
 def _set(name, size, num_channels):
     """What DMConfig has to know of a set; size: of a folder's pictures, which are square."""
-    return pictures.settings(name, (size, size) if size else None, num_channels)
+    return pictures.settings(name, None if size is None else (size, size), num_channels)
 
 
 def _dataset(dmconfig, transform, train):

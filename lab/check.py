@@ -54,11 +54,17 @@ def one_hot(conditions, num_classes, batch, device):
     return rows.to(device, torch.float32)
 
 
+def check_generator(generator):
+    """Raises ValueError unless `generator` is a torch.Generator or None."""
+    if not isinstance(generator, (torch.Generator, type(None))):
+        raise ValueError(f"generator = {generator!r}; allowed is a torch.Generator, as torch.Generator().manual_seed(0), or None")
+
+
 def check_images(images, dmconfig):
-    """Raises ValueError unless `images` are floats of the shape (B, C, H, W) that dmconfig names."""
+    """Raises ValueError unless `images` are floats, not of 64 bits, of the shape (B, C, H, W) that dmconfig names."""
     wanted = (dmconfig.num_channels, *dmconfig.input_dim)
-    if not torch.is_tensor(images) or not images.is_floating_point():
-        raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats")
+    if not torch.is_tensor(images) or not images.is_floating_point() or images.dtype == torch.float64:
+        raise ValueError(f"images are {getattr(images, 'dtype', type(images))}; allowed is a tensor of floats, as torch.float32")
     if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
         raise ValueError(f"images have shape {tuple(images.shape)}; allowed is (B, {', '.join(map(str, wanted))})")
 

@@ -18,9 +18,11 @@ def width(model):
     """How many digits an image of `model` shows: one of 10 classes at 28 x 28, two of 100 at 28 x 56. Raises ValueError for others."""
     config = model.dmconfig
     count = len(str(config.num_classes)) - 1
-    if count < 1 or config.num_classes != 10**count or tuple(config.input_dim) != (SIDE, SIDE * count):
+    numbers = all(name.isdecimal() and int(name) == k for k, name in enumerate(config.classes))
+    if not numbers or count < 1 or config.num_classes != 10**count or tuple(config.input_dim) != (SIDE, SIDE * count):
         size = " x ".join(map(str, config.input_dim))
-        raise ValueError(f"the model draws {config.num_classes} classes at {size}; allowed are 10 at 28 x 28, 100 at 28 x 56, and so on")
+        what = config.named() if config.classes else f"{config.num_classes} classes"
+        raise ValueError(f"the model draws {what} at {size}; allowed are digits: 10 at 28 x 28, 100 at 28 x 56, and so on")
     return count
 
 

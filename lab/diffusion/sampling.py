@@ -6,7 +6,7 @@ from numbers import Real
 import torch
 
 from config import MEAN, STD, is_finite
-from lab.check import finite, is_whole, number, whole
+from lab.check import check_generator, finite, is_whole, number, whole
 from lab.diffusion import few
 from lab.diffusion import steps as of
 from lab.diffusion.guidance import limited
@@ -55,14 +55,14 @@ def trajectory(
       "dpmpp"  DPM-Solver++ (2M), Lu et al. 2022, arXiv:2211.01095, by diffusers
       "sde"    the same with noise, SDE-DPM-Solver++ (2M) there: closer to real digits where omega is below 1
       "unipc"  UniPC, Zhao et al. 2023, arXiv:2302.04867, by diffusers
-      "heun"   for flows alone: two calls of the network a step (four with guidance)
+      "heun"   for flows alone, not clipped, by plain guidance: two calls of the network a step (four with guidance)
       "few"    for networks of lab.distillation alone: 1, 2 or 4 calls, omega being the one that the network has learned
-      "best"   "sde" in 11 steps, guided where noise outweighs the image, by projected(): 20 calls, read as surely, less alike
+      "best"   "sde" in 11 steps, guided where noise outweighs the image, by projected(): 19 calls, read as surely, less alike
     By default "dpmpp" in 9 steps, and one call of "few" for such a network.
     guidance: a method of lab.diffusion.guidance_methods in place of the usual one. guidance_interval: (low, high), guide only
     where low < sqrt(1 - alpha_bar) / sqrt(alpha_bar) <= high, and use the conditional output alone elsewhere. clip: True clips each
     predicted x_0 to the range of pixels; (low, high) to another range, for a model whose images are scaled in another way. None is
-    False under the linear schedule and True under the cosine one, where computing x_0 near T divides by almost 0. generator: a
+    False but under the cosine schedule, where computing x_0 near T divides by almost 0. generator: a
     torch.Generator for all noise. x_T: the start, (B, C, H, W); by default drawn with one more call of the network (`_started`),
     which assumes images scaled as in the course. For a flow "ddim" is Euler's method, and the start is noise. Raises ValueError for
     anything else, before any work.
@@ -71,9 +71,10 @@ def trajectory(
     distilled = isinstance(model, few.FewSteps)
     method = (few.METHOD if distilled else METHOD) if method is None else method
     steps = usual(method)["steps"] if steps is None else steps
-    clip = getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
+    clip = way.output != "flow" and getattr(model.dmconfig, "schedule", "linear") == "cosine" if clip is None else clip
     methods = FEW_METHODS if distilled else FLOW_METHODS if way.output == "flow" else METHODS
     _check(model, way, methods, labels, omega, method, steps, eta, guidance, guidance_interval, clip, x_T)
+    check_generator(generator)
     times, rows = timesteps(way.T, int(steps)), way.embed(labels)
     guidance = guidance or usual(method)["guidance"]
     predict = (interval(*guidance_interval, guidance) if guidance_interval else guidance)(way, rows, 0.0 if distilled else float(omega))
@@ -119,6 +120,8 @@ def _check(model, way, methods, labels, omega, method, steps, eta, guidance, gui
         raise ValueError(f"guidance = {guidance!r}; allowed is a method of lab.diffusion.guidance_methods, or None")
     if guidance is cfg_pp and (method not in ("ddim", "ddpm") or clip):
         raise ValueError(f"guidance = cfg_pp with method {method!r} and clip = {clip!r}; allowed is 'ddim' or 'ddpm', not clipped")
+    if method == HEUN and (clip or guidance not in (None, plain)):  # it looks at t = 0, where a changed image leaves no noise to compute
+        raise ValueError(f"method = {HEUN!r} with clip = {clip!r} and guidance = {guidance!r}; allowed is not clipped, by plain guidance")
     if guidance_interval is not None:
         pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
         if not pair or not all(isinstance(v, Real) for v in guidance_interval) or not 0 <= guidance_interval[0] < guidance_interval[1]:

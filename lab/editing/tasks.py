@@ -16,7 +16,7 @@ import torch
 from torchvision.transforms.functional import gaussian_blur
 
 from config import is_finite
-from lab.check import number, whole
+from lab.check import check_generator, number, whole
 from lab.diffusion import walk as walking
 from lab.diffusion.guidance import average, composed, guided, seeing
 from lab.diffusion.process import process
@@ -38,6 +38,7 @@ def noised(model, images, t, generator=None):
     """The forward process: x_t of images, t from 0 to T."""
     model = process(model)
     images, t = _images(model, images), whole("t", t, 0, model.T)
+    check_generator(generator)
     return model.noised(images, t, model.noise(len(images), generator))
 
 
@@ -45,9 +46,10 @@ def clean(model, x_t, t, condition=None, omega=OMEGA, clip=True):
     """One-step denoising: the x_0 that the model predicts from x_t (B, C, H, W)."""
     model = process(model)
     x_t, t = _images(model, x_t, noisy=True), whole("t", t, 1, model.T)
-    ask = _guided(model, condition, len(x_t), number("omega", omega, OMEGA))
+    how = _settings(model, omega, 1, clip)
+    ask = _guided(model, condition, len(x_t), how.omega)
     with torch.no_grad(), model.running():
-        return seeing(model, ask, model.limit if clip else None)(x_t, t, t - 1).x_0
+        return seeing(model, ask, model.limit if how.clip else None)(x_t, t, t - 1).x_0
 
 
 def denoise(model, x_t, start, condition=None, **how):
@@ -188,8 +190,7 @@ def _possible(model, count):
 def _settings(model, omega=OMEGA, steps=STEPS, clip=True, generator=None):
     if not isinstance(clip, bool):
         raise ValueError(f"clip = {clip!r}; allowed is True or False")
-    if not isinstance(generator, (torch.Generator, type(None))):
-        raise ValueError(f"generator = {generator!r}; allowed is a torch.Generator, as torch.Generator().manual_seed(0), or None")
+    check_generator(generator)
     return Settings(timesteps(model, steps), number("omega", omega, OMEGA), clip, generator)
 
 

@@ -15,6 +15,7 @@ import FM
 from config import DMConfig
 from DDPM import ConditionalDDPM
 from lab import samplers
+from lab.diffusion.guidance_methods import projected, rescaled
 from lab.training.checkpoint import CheckpointError
 from utils import check_forward, check_sample, load_model, sample_images, solver
 
@@ -77,6 +78,18 @@ def test_heuns_method_is_of_second_order(model):
     assert 3.4 < error("heun", 6) / error("heun", 12) < 5 and 1.6 < error("ddim", 6) / error("ddim", 12) < 2.5
     with pytest.raises(ValueError, match="allowed is one of ddpm, ddim, dpmpp, unipc, sde, best$"):
         samplers.sample(ConditionalDDPM(SMALL), torch.arange(2), 1.0, method="heun")
+
+
+@pytest.mark.parametrize("how", [{"clip": True}, {"clip": (-1, 1)}, {"guidance": projected()}, {"guidance": rescaled()}])
+def test_heuns_method_takes_nothing_that_needs_the_noise_at_0(how, model):
+    with pytest.raises(ValueError, match="method = 'heun' with clip = .*; allowed is not clipped, by plain guidance"):
+        samplers.sample(model, torch.arange(2), 1.0, method="heun", **how)
+
+
+def test_a_flow_is_not_clipped_unless_asked_for(model):
+    """The default of the cosine schedule is for DDPMs, whose x_0 is a division by almost 0 there."""
+    model.dmconfig = dataclasses.replace(model.dmconfig, schedule="cosine")
+    assert samplers.sample(model, torch.arange(2), 1.0, method="heun", steps=3).isfinite().all()
 
 
 def test_no_call_is_spent_on_the_start(model):

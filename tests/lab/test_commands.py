@@ -13,7 +13,7 @@ from config import MEAN, STD, DMConfig
 from lab import samplers, writing
 from lab.__main__ import MODELS, main
 from lab.quality import judge
-from lab.training import checkpoint, data, pretrained
+from lab.training import checkpoint, data, pictures, pretrained
 from lab.training.checkpoint import CheckpointError
 from lab.training.trainer import seeded
 from utils import load_model, make_dataloader
@@ -158,11 +158,37 @@ def test_what_averaging_gained(trained, real_mnist, capsys, monkeypatch):
     state = checkpoint.load(trained)
     silent = {name: 0 * value if name.startswith("network.outblock.3") else value for name, value in state["model_state_dict"].items()}
     checkpoint.save(trained, {**state, "raw_model_state_dict": silent})
-    monkeypatch.setattr("lab.__main__.make_dataloader", lambda *words, **more: make_dataloader(*words, **more, limit=500))
+    monkeypatch.setattr(data, "loader", functools.partial(data.loader, limit=500))
     main(["average", str(trained)])
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("after epoch 1, weights averaged: test loss ") and second.startswith("after epoch 1, weights as they are: ")
     assert float(second.split()[-1]) == pytest.approx(1, abs=0.01) != float(first.split()[-1]), "no noise predicted costs 1"
+
+
+def test_what_averaging_gained_is_measured_on_the_runs_own_set(trained, capsys):
+    for k in range(12):
+        for name in ("a", "b"):
+            path = trained.parent / "set" / name / f"{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (28, 28), 20 * k).save(path)
+    from explorations.FM import ConditionalFM
+
+    config = DMConfig(num_feat=8, T=10, precision="float32", process="flow", **pictures.settings("set", (28, 28), 1))
+    state, weights = checkpoint.load(trained), ConditionalFM(config).state_dict()
+    checkpoint.save(trained, {**state, "model_state_dict": weights, "raw_model_state_dict": weights, "dmconfig": config.to_dict()})
+    main(["average", str(trained)])
+    assert "weights as they are: test loss" in capsys.readouterr().out
+    checkpoint.save(trained, {**checkpoint.load(trained), "dmconfig": {**config.to_dict(), "process": "few"}})
+    with pytest.raises(SystemExit, match="is of a distilled network"):
+        main(["average", str(trained)])
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda"])
+def test_a_device_that_is_not_there_is_named(name):
+    if name == "cuda" and torch.cuda.is_available():
+        pytest.skip("it is there")
+    with pytest.raises(SystemExit, match=f"--device {name}: "):
+        main(["bench", "--device", name])
 
 
 def test_weights_that_ship_keep_half_precision_settings_and_record(trained, tmp_path):

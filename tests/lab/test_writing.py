@@ -9,6 +9,7 @@ from torch import nn
 from config import MEAN, STD, DMConfig
 from lab import writing
 from lab.__main__ import main
+from lab.training import pictures
 
 T = 20
 
@@ -58,6 +59,7 @@ def test_the_picture_has_the_digits_in_rows_of_twenty(tmp_path, monkeypatch):
         ({"num_classes": 11}, "11 classes at 28 x 28"),
         ({"input_dim": (28, 56)}, "10 classes at 28 x 56"),
         ({"input_dim": (32, 32)}, "32 x 32"),
+        ({"classes": pictures.CLASSES["fashion"]}, "the model draws T-shirt/top, Trouser, .* allowed are digits"),
     ],
 )
 def test_a_model_of_something_else_is_refused(changes, word):
@@ -65,6 +67,12 @@ def test_a_model_of_something_else_is_refused(changes, word):
     model.dmconfig = DMConfig(**changes)
     with pytest.raises(ValueError, match=word):
         writing.write(model, "12", 0.0)
+
+
+def test_classes_that_are_named_as_numbers_are_digits():
+    model = Squares(1)
+    model.dmconfig = DMConfig(classes=list("0123456789"))
+    assert writing.width(model) == 1
 
 
 @pytest.mark.parametrize(
