@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from course.grading import again, guard
 from course.grading.claims import LOST, Claims, clear
-from course.grading.submissions import ClassError, digest, submissions
+from course.grading.submissions import ClassError, digest, left_out, submissions
 from course.marking import marks as marks_file
 from course.report import changes, pages, requests
 from course.report.record import from_json, to_json
@@ -26,6 +26,8 @@ RECORDS = "records"  # a folder of the report; where it exists, the folder is th
 PENDING = "pending"  # a folder of the report: that of a dry run
 CLASS = "class.json"  # a file of the report: its title, the submissions in their order, and what could not be graded
 PAUSE, WRITING = 1, 600  # seconds between two looks at what other workers have done; for another to write the report
+ARCHIVES = {".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
+PACKED = "it is no zip: unpack it into a folder of its name, and grade again"
 AGAIN = "give the command grade --all again, which makes anew what is missing"
 
 
@@ -44,6 +46,8 @@ def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False,
     if dry and worker:
         raise ClassError("--dry-run and --worker do not go together: a dry run grades on one machine")
     names = submissions(folder, report)
+    if others := left_out(folder, names):
+        tell(f"not graded, as only sub-folders and zips are submissions: {again.listed(others)}")
     _prepare(report)
     requests.read(report), marks_file.read(report)  # a damaged file is an error before any work
     with contextlib.nullcontext() if worker else _alone(report):
@@ -54,6 +58,7 @@ def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False,
             work.run(jobs or default_jobs(), grade, bar)
         with _alone(report, WRITING) if worker else contextlib.nullcontext():
             failed = {name: why for name, why in work.failed.items() if not worker or work.task(name)}  # another may have done it
+            failed |= {name: PACKED for name in others if Path(name).suffix.lower() in ARCHIVES}
             if dry:
                 write_text(work.out / changes.NAME, changes.page(folder.name, work.moved, dry=True))
             else:
@@ -243,7 +248,9 @@ def _prepare(report):
             raise ClassError(f"{report} holds something else than the report of a class; name a new folder")
         for name in (RECORDS, pages.FOLDER):
             (report / name).mkdir(parents=True, exist_ok=True)
-        write_text(report / RECORDS / "README", "The records of graded submissions. A grading that is started again goes on from them.\n")
+        if not (report / RECORDS / "README").exists():
+            with contextlib.suppress(FileNotFoundError):  # another worker has just written it
+                write_text(report / RECORDS / "README", "The records of graded submissions. A grading started again goes on from them.\n")
     except OSError as error:
         raise ClassError(f"{report} cannot be written: {error}; name another folder") from error
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from course.report.safe import plain
 
 MOODLE = re.compile(r"_assignsubmission_.*$")  # the end of the folder names in Moodle's download
+MOODLE_TEXT = "_assignsubmission_onlinetext_"  # the end of that of a folder with what was typed into a form
 LARGE = 256 << 20  # bytes; of a larger file only the size and modification time are hashed
 
 
@@ -23,8 +24,9 @@ def submissions(folder, report):
         raise ClassError(f"{folder} is no folder; name the one that holds a sub-folder or a zip for each submission")
     if report == folder or folder in report.parents:
         raise ClassError(f"the report {report} would lie among the submissions; name a folder outside of {folder}")
-    there = sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
+    there = _visible(folder)
     found = [path for path in there if not path.is_symlink() and (path.is_dir() or path.suffix.lower() == ".zip" and path.is_file())]
+    found = [path for path in found if not path.name.endswith(MOODLE_TEXT)] or found
     if not found:
         what = f"only {', '.join(path.name for path in there[:3])}" if there else "nothing"
         raise ClassError(f"{folder} holds {what}; each submission is a sub-folder or a zip in it")
@@ -36,6 +38,15 @@ def submissions(folder, report):
             raise ClassError(f"{names[other].name} and {path.name} would both be called {name!r}; rename or remove one of them")
         names[name] = path
     return names
+
+
+def left_out(folder, names):
+    """The names of what lies in the folder and is none of the submissions, {name: path}."""
+    return [path.name for path in _visible(folder) if path not in names.values()]
+
+
+def _visible(folder):
+    return sorted(path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX")))
 
 
 def digest(*paths):

@@ -1,6 +1,7 @@
 """The files of a submission, in whatever folders and zips they lie. What a zip states, such as a file's size, is not trusted."""
 
 import contextlib
+import errno
 import io
 import itertools
 import os
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from course.report.safe import plain
 
@@ -21,6 +22,7 @@ MOST_BYTES = 500 * 2**20  # that are read in all, inner zips included
 DEEPEST, LONGEST = 40, 500  # folders above a file; bytes of its path
 LONGEST_LIST = 8 * 2**20  # bytes of a zip's list of files
 MOST_NOTES = 20
+OURS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS, errno.ESTALE}  # of the machine
 
 
 class Refused(Exception):
@@ -71,7 +73,7 @@ class Unpacked:
         self.notes += [f"{shown(name)} {words}"] if len(self.notes) < MOST_NOTES else []
 
     def copy(self, file, target, most):
-        """Write a file of at most `most` bytes to the path `target`. Raises Refused, leaving nothing there."""
+        """Write a file of at most `most` bytes to the path `target`. Raises Refused, leaving nothing there, and OSError for one of OURS."""
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with open(target, "xb") as out:
@@ -80,6 +82,7 @@ class Unpacked:
             target.unlink()
             raise
         except (OSError, ValueError) as error:
+            _raise_ours(error)
             raise Refused(f"cannot be written ({_words(error)})") from error
 
     def read(self, file, most):
@@ -99,6 +102,7 @@ class Unpacked:
         except Refused:
             raise
         except Exception as error:  # a file made by anyone can go wrong in any way
+            _raise_ours(error)
             raise Refused(f"cannot be read ({_words(error)})") from error
 
     def _look(self, submission):
@@ -123,6 +127,7 @@ class Unpacked:
             try:
                 inside = _inside_folder(where, name)
             except OSError as error:
+                _raise_ours(error)
                 self.note(name, f"cannot be opened ({_words(error)}) and is left out.")
                 continue
             for file in inside:
@@ -135,7 +140,7 @@ class Unpacked:
         archive = self.zips.enter_context(opened_zip(path))
         for info in sorted(archive.infolist(), key=lambda info: info.filename.count("/")):
             inside = PurePosixPath(info.filename.replace("\\", "/"))
-            if not inside.parts or inside.is_absolute() or ".." in inside.parts or ":" in inside.parts[0]:
+            if not inside.parts or inside.is_absolute() or ".." in inside.parts or PureWindowsPath(inside).drive:
                 self.note(inside, "leads out of the zip file and is left out.")
                 continue
             kind = stat.S_IFDIR if info.is_dir() else stat.S_IFMT(info.external_attr >> 16) or stat.S_IFREG  # Windows gives none
@@ -190,6 +195,7 @@ def opened_zip(path):
         except Refused:
             raise
         except Exception as error:  # a file made by anyone can go wrong in any way
+            _raise_ours(error)
             raise Refused(f"is damaged or no zip file ({_words(error)})") from error
         yield archive
 
@@ -201,6 +207,12 @@ class _Careful(io.FileIO):
         if size > LONGEST_LIST:
             raise Refused("has too long a list of files")
         return super().read(size)
+
+
+def _raise_ours(error):
+    """Raise an error that is no fault of the submission, such as a full disk: it is graded later."""
+    if getattr(error, "errno", None) in OURS:
+        raise error
 
 
 def _entry(archive, info):

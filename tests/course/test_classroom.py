@@ -106,6 +106,18 @@ def test_it_goes_on_and_grades_again_only_what_changed(school, monkeypatch):
     assert len(graded(folder)) == 6, "another grader gives other scores"
 
 
+def test_nothing_that_lies_there_is_left_out_without_a_word(school):
+    folder, report = school({"Ada L_7_assignsubmission_file_": "", "Ada L_7_assignsubmission_onlinetext_": "", "bob": ""})
+    for name in ("turing_3_4_work.7z", "gauss_7_8_DDPM.py"):
+        (folder / name).write_text("x")
+    said = []
+    assert grade_all(folder, report, jobs=1, grade=grade, tell=said.append) == ["turing_3_4_work.7z"]
+    assert graded(folder) == ["Ada L_7", "bob"]
+    (line,) = said
+    assert "only sub-folders and zips are submissions" in line and all(name in line for name in ("turing", "gauss", "onlinetext"))
+    assert "turing_3_4_work.7z</strong>: it is no zip: unpack it into a folder" in (report / "index.html").read_text()
+
+
 @pytest.mark.slow
 def test_one_that_cannot_be_graded_is_named_and_tried_again(school):
     folder, report = school({"alice": "", "bob": "broken"})

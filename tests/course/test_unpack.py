@@ -1,9 +1,12 @@
 """The files of a submission, in whatever folders and zips they lie, within limits."""
 
+import dataclasses
+import errno
 import io
 import os
 import stat
 import struct
+import types
 import warnings
 import zipfile
 from pathlib import PurePosixPath
@@ -61,6 +64,7 @@ INNER = zipped({"DDPM.py": "x", "more/ResUNet.py": "y"})
         (zipped({"a.zip": zipped({"b.zip": INNER})}), {"a.zip/b.zip/DDPM.py", "a.zip/b.zip/more/ResUNet.py"}),
         ({"a\\b.py": b"x"}, {"a\\b.py"}),
         (zipped({"a\\b.py": b"x"}), {"a/b.py"}),
+        (zipped({"HW 11:20/DDPM.py": "x"}), {"HW 11:20/DDPM.py"}),  # macOS's "HW 11/20"
         (zipped({"__MACOSX/._DDPM.py": "x", ".git/DDPM.py": "x", "a/.b/DDPM.py": "x", "DDPM.py": "x"}), {"DDPM.py"}),
         ({"site-packages/DDPM.py": b"x", ".ipynb_checkpoints/a.ipynb": b"x"}, set()),
     ],
@@ -108,6 +112,23 @@ def test_all_files_together_are_limited_inner_zips_included(tmp_path, monkeypatc
     stored = zipped({"x": bytes(2**22)}, zipfile.ZIP_STORED)
     texts, notes, _ = unpacked(tmp_path / "b", {"a.zip": zipped({"b.zip": stored})})
     assert "b.zip is larger than 3 MB" in notes and "is not opened" in notes
+
+
+def test_a_full_disk_is_no_fault_of_the_submission(tmp_path, monkeypatch):
+    """A file of its own that cannot be read is: everything else would be marked as missing."""
+
+    def full(*anything):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    _, _, found = unpacked(tmp_path, {"a.py": b"x"})
+    (file,) = found.files.values()
+    with pytest.raises(OSError, match="No space left"):
+        found._write(file, types.SimpleNamespace(tell=lambda: 0, write=full), 2**20)
+    with pytest.raises(Refused, match="cannot be read .*No such file"):
+        found.read(dataclasses.replace(file, open=lambda: open(tmp_path / "nowhere")), 2**20)
+    monkeypatch.setattr(unpack, "open", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        found.copy(file, tmp_path / "copy.py", 2**20)
 
 
 def test_a_bomb_that_lies_about_its_size(tmp_path):

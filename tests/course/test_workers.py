@@ -155,6 +155,17 @@ def test_two_workers_share_a_class_and_grade_each_once(school):  # noqa: F811
     assert not list((report / "records").glob("*.claim-*"))
 
 
+def test_workers_that_start_together_do_not_stop_each_other(tmp_path, monkeypatch):
+    """They write one file by one temporary name: for the slower one it is gone."""
+
+    def gone(path, text):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(classroom, "write_text", gone)
+    classroom._prepare(tmp_path / "out")
+    assert (tmp_path / "out" / "records").is_dir()
+
+
 def test_a_worker_waits_for_no_lock_but_a_grading_does(tmp_path):
     (tmp_path / "in" / "alice").mkdir(parents=True)
     classroom._prepare(tmp_path / "out")
