@@ -1,12 +1,10 @@
 """The points of a class: those of the records, and those that people have given by hand."""
 
-import json
 from dataclasses import dataclass
 
 from course.grading.classroom import ClassError, records
+from course.marking import marks as marks_file
 from course.report.record import Record
-
-MARKS = "marks.json"  # a file of the report: {"points": {submission: {section: points}}, …} of what people have marked
 
 
 class ExportError(Exception):
@@ -35,25 +33,14 @@ class Grade:
 
 def read_grades(report):
     """{submission: Grade} of a report. Raises ExportError."""
-    marks = _marks(report / MARKS)
     try:
-        return {record.submission: _grade(record, marks.get(record.submission, {})) for record in records(report)}
-    except ClassError as error:
+        marks = marks_file.read(report)
+        return {record.submission: _grade(record, marks_file.given(record, marks)) for record in records(report)}
+    except (ClassError, marks_file.MarksError) as error:
         raise ExportError(str(error)) from error
 
 
-def _grade(record, marks):
-    return Grade(record, {section.key: marks.get(section.key) for section in record.sections if section.points is None})
-
-
-def _marks(path):
-    """{submission: {section: points}} of what people have marked; empty where there is no file yet."""
-    if not path.exists():
-        return {}
-    try:
-        marks = json.loads(path.read_text("utf-8"))["points"]
-        if all(type(count) in (int, float) and 0 <= count < 1000 for row in marks.values() for count in row.values()):
-            return marks
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f"{path} cannot be read: {type(error).__name__}: {error}; save it again from the marking page") from error
-    raise ExportError(f"{path} holds points that are no numbers from 0 on; save it again from the marking page")
+def _grade(record, given):
+    """A Grade. given: as course.marking.marks has it, which knows whether an answer has changed since it was marked."""
+    points = {key: each.points for key, each in given.items()}
+    return Grade(record, {section.key: points.get(section.key) for section in record.sections if section.points is None})

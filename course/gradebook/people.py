@@ -97,7 +97,7 @@ class Roster:
                 self.by["joined"]["".join(name)].add(person)
 
     def match(self, submissions):
-        """({submission: Person}, [Strange]). A person with two submissions has none: a person decides which one counts."""
+        """({submission: Person}, [Strange]). A person with two submissions has none, unless one of them is `given`."""
         found = {name: self._who(name) for name in submissions}
         strange = [who for who in found.values() if isinstance(who, Strange)]
         handed = defaultdict(list)
@@ -105,6 +105,7 @@ class Roster:
             if isinstance(who, Person):
                 handed[who].append(name)
         for who, names in handed.items():
+            names[:] = [name for name in names if name in self.given] or names  # whoever looked one up has decided
             if len(names) > 1:
                 strange += [Strange(name, f"{len(names)} submissions are of this person: {', '.join(names)}", (who,)) for name in names]
         return {names[0]: who for who, names in handed.items() if len(names) == 1}, strange

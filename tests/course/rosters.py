@@ -7,6 +7,7 @@ import zlib
 
 from records import a_record
 
+from course.marking import marks as marks_file
 from course.report.pages import FOLDER
 from course.report.record import to_json
 from course.report.safe import file_name
@@ -104,3 +105,17 @@ def report(folder, names):
         (folder / "records" / f"{file_name(name)}.json").write_text(kept)
     assert (folder / FOLDER).is_dir()
     return records
+
+
+def mark(folder, records, points):
+    """Write marks.json, in which a person gives these points, {submission: {section: points}}, each for one item of the rubric."""
+    at = {"by": "me", "at": "2026-11-20 10:00:00", "after": []}
+    marks = marks_file.new()
+    for number, (name, row) in enumerate(points.items()):
+        for section in records[name].sections:
+            if section.key in row:
+                item = {"text": f"item {number}", "points": row[section.key], "removed": False, "revision": f"i{number}", **at}
+                answer = {"items": [f"i{number}"], "comment": "", "shown": marks_file.shown_digest(section), "revision": f"a{number}", **at}
+                marks["rubric"].setdefault(section.key, {})[f"i{number}"] = [item]
+                marks["answers"].setdefault(name, {})[section.key] = [answer]
+    (folder / marks_file.NAME).write_text(marks_file.text(marks))

@@ -13,10 +13,11 @@ from course.__main__ import main
 from course.gradebook import sheet as sheets
 from course.gradebook.export import export
 from course.gradebook.feedback import _folder_name
-from course.gradebook.grades import ExportError
+from course.gradebook.grades import ExportError, read_grades
 from course.gradebook.people import Roster, people, words
 from course.gradebook.platforms import canvas
 from course.gradebook.sheet import Sheet, SheetError, bare, defused
+from course.report.safe import file_name
 from course.report.writers import points
 
 
@@ -67,7 +68,7 @@ def test_moodle_and_its_feedback(tmp_path):
     names = submissions("moodle")
     records = rosters.report(tmp_path / "report", names)
     marks = {names[0]: {"guidance": 3.5, "customise": 6, "training": 1}}
-    (tmp_path / "report" / "marks.json").write_text(json.dumps({"points": marks, "rubric": {}}))
+    rosters.mark(tmp_path / "report", records, marks)
     before = table(rosters.moodle(tmp_path / "worksheet.csv", locked=[9]))
     lines, left_out = export(tmp_path / "report", tmp_path / "worksheet.csv", "moodle")
     after = table(tmp_path / "report" / "export" / "moodle.csv", "utf-8")
@@ -115,7 +116,7 @@ def test_a_table_of_ones_own_and_a_row_a_section(tmp_path):
     names = submissions("id")
     records = rosters.report(tmp_path / "report", [*names[:29], "who is this"])
     marks = {names[1]: {"guidance": 0, "customise": 5.5}}
-    (tmp_path / "report" / "marks.json").write_text(json.dumps({"points": marks}))
+    rosters.mark(tmp_path / "report", records, marks)
     rows = [["Name", "Student ID", "Group", "Points of last year"], *([" ".join(person(n)[:2]), person(n)[3], n % 3, 9] for n in range(30))]
     roster = rosters.write(tmp_path / "roster.csv", rows, delimiter=";", encoding="utf-8", ending="\n")
     lines, left_out = export(tmp_path / "report", roster, "csv")
@@ -172,6 +173,27 @@ def test_two_submissions_of_one_person_and_two_people_with_one_id_are_for_a_pers
     assert list(found) == ["avex"] and [person.row for person in strange[0].people] == [0, 4]
     found, strange = roster(("Else, Bob", "12", "34"), ("Roe, Jo", "34", "jroe"))[0].match(["34"])
     assert not found and "one person's" in strange[0].why, "the id of one is the login of another"
+
+
+def test_of_two_submissions_of_one_person_the_one_that_is_looked_up_counts():
+    sheet = roster(*ONE)[1]
+    found, strange = Roster(people(sheet), {"Ada Vexhall_12": "12"}).match(["avex", "Ada Vexhall_12", "34"])
+    assert {name: person.row for name, person in found.items()} == {"Ada Vexhall_12": 0, "34": 1} and not strange
+    found, strange = Roster(people(sheet), {"avex": "12", "Ada Vexhall_12": "12"}).match(["avex", "Ada Vexhall_12"])
+    assert not found and len(strange) == 2
+
+
+def test_points_are_for_the_answer_that_was_marked(tmp_path):
+    """Where a grading was stopped before its report was made, marks.json still has the points of the answer before."""
+    records = rosters.report(tmp_path, ["ada"])
+    rosters.mark(tmp_path, records, {"ada": {"guidance": 3}})
+    assert read_grades(tmp_path)["ada"].by_hand["guidance"] == 3
+    path = tmp_path / "records" / f"{file_name('ada')}.json"
+    kept = json.loads(path.read_text())
+    (section,) = [each for each in kept["record"]["sections"] if each["key"] == "guidance"]
+    section["shown"] = [*section["shown"], *section["shown"][:1]]
+    path.write_text(json.dumps(kept))
+    assert read_grades(tmp_path)["ada"].by_hand["guidance"] is None
 
 
 @pytest.mark.parametrize("form", ["moodle", "canvas"])
@@ -267,7 +289,7 @@ def test_what_cannot_work_is_refused_before_any_file(tmp_path):
         '{"rubric": 1}',
     ):
         (report / "marks.json").write_text(text)
-        refused("marks.json .*save it again from the marking page", "canvas", book, ExportError, column="90210")
+        refused("marks.json cannot be taken: .*name a file that the marking page has saved", "canvas", book, ExportError, column="90210")
     (report / "marks.json").unlink()
     (report / "records" / "x.json").write_text("dam")
     refused("holds cannot be read .*grade --all again", "canvas", book, ExportError, column="90210")
