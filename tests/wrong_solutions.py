@@ -295,6 +295,9 @@ WRONG = [
         "one t is drawn for the whole batch",
     ),
     ("forward", "t never T", [("torch.randint(1, T + 1, ", "torch.randint(1, T, ")], "t = T is never drawn"),
+    ("forward", "no number", [(LOSS, '/ T, c), noise) * float("nan")')], "the loss is nan, or its gradient is not finite"),
+    ("forward", "schedule asked in another shape", [("at = self.scheduler(t)", "at = self.scheduler(t.view(-1, 1, 1, 1))")], "in a form that it does not take"),
+    ("sample", "schedule asked in another shape", [("at = self.scheduler(steps)", "at = self.scheduler(steps.view(-1, 1, 1, 1))")], "in a form that it does not take"),
     ("forward", "t from 0", [("torch.randint(1, T + 1, ", "torch.randint(0, T, ")], "outside 1 … T"),
     ("forward", "t never 1", [("torch.randint(1, T + 1, ", "torch.randint(2, T + 1, ")], "t = 1 is never drawn"),
     ("forward", "t rounded", [(STEPS, "(1 + (T - 1) * torch.rand(len(images), **draw)).round().long()")], "t is rounded"),
@@ -542,6 +545,13 @@ WHOLE_CLASS = (
 
 # (section, name, edits): right, though other than ours
 RIGHT = [
+    ("network", "keywords in another order", [("self.fusion1(self.downblock1(down0), temb2, cemb2)", "self.fusion1(t=temb2, c=cemb2, x=self.downblock1(down0))")]),
+    (
+        "forward",
+        "the difference in place",
+        [("noise_loss = self.loss_fn(self.network(x_t, t.view(-1, 1, 1, 1) / T, c), noise)",
+          "noise_loss = self.network(x_t, t.view(-1, 1, 1, 1) / T, c)\n        noise_loss -= noise\n        noise_loss = noise_loss.square().mean()")],
+    ),
     *((section, "a class of its own, without our checks", [WHOLE_CLASS]) for section in ("scheduler", "forward", "sample")),
     (
         "network",

@@ -7,7 +7,7 @@ from checks.forward import judge_conditions, judge_error
 from checks.forward import observe as observe_forward
 from checks.sample import observe as observe_sample
 from checks.sample import predictor
-from checks.student import stops
+from checks.student import is_unwritten, stops
 from checks.truth import MEAN, STD, array
 from checks.verdict import first
 
@@ -34,9 +34,9 @@ def examine(student, verdict):
         except Exception as error:
             if not hasattr(error, "where"):  # the checks' own
                 raise
-            unwritten += [error] if isinstance(error, NotImplementedError) else []
+            unwritten += [error] if is_unwritten(error) else []
             for key in keys:
-                verdict.fault(key, f"{method} is not written yet." if isinstance(error, NotImplementedError) else stops(method, error))
+                verdict.fault(key, f"{method} is not written yet." if is_unwritten(error) else stops(method, error))
     if len(unwritten) == 2:
         raise unwritten[0]
 

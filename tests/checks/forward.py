@@ -72,7 +72,10 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
     except (IndexError, ValueError) as error:
         if not is_outside(error):
             raise
-        verdict.fault("time", f"forward draws a t outside 1 … T ({error}).", FROM_ZERO)
+        if is_of_form(error):
+            verdict.fault("time", f"forward asks the schedule in a form that it does not take ({error}).")
+        else:
+            verdict.fault("time", f"forward draws a t outside 1 … T ({error}).", FROM_ZERO)
         calls, (loss, slopes, after), form = student.run(settings, predict, labels, call, seed, lenient=True)
     if form != "labels":
         verdict.note("forward takes conditions as one-hot rows and not as labels (B,), which this edition of the course hands it.")
@@ -93,8 +96,13 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
 
 
 def is_outside(error):
-    """Whether an error is that of a schedule for a t outside 1 … T."""
+    """Whether an error is that of a schedule for a t outside 1 … T, or of another form."""
     return isinstance(error, IndexError) and "out of bounds" in str(error) or isinstance(error, ValueError) and "time steps" in str(error)
+
+
+def is_of_form(error):
+    """Whether an error that `is_outside` knows is that of a t of another shape or type."""
+    return isinstance(error, ValueError) and "allowed is 1 to" not in str(error)
 
 
 def rows(settings, images, labels, calls, loss, slopes, verdict, seed):
@@ -128,7 +136,10 @@ def judge_error(run, verdict, told="algorithm 3 takes the squared error"):
 
     A squared error, scaled by s, has the gradient 2 s (prediction - target), so the sum of the squared gradient is 4 s loss.
     """
-    if run.slope is None or not math.isfinite(run.loss):
+    if run.slope is None:
+        return
+    if not math.isfinite(run.loss) or not np.isfinite(run.slope).all():
+        verdict.fault("loss", f"the loss is {run.loss:g}, or its gradient is not finite, for ordinary images.")
         return
     count = run.out.size
     if np.ptp(abs(run.slope)) <= 1e-4 * abs(run.slope).max():

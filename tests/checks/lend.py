@@ -44,18 +44,17 @@ class _Generator(torch.Generator):
 
 @contextlib.contextmanager
 def as_it_is(module=None):
-    """Code that names a GPU, where there is none, or compiles its network runs as if it did not; used with `with`."""
+    """Code that names a GPU or compiles its network runs as if it did not, as the checks' network answers on the CPU; used with `with`."""
     plain = lambda model=None, *args, **options: model if callable(model) else (lambda model: model)
     with contextlib.ExitStack() as stack:
         for owner, name in ((torch, "compile"), (torch.jit, "script")):
             stack.enter_context(mock.patch.object(owner, name, plain))
         stack.enter_context(mock.patch.object(nn.Module, "compile", lambda self, *args, **options: None))
-        if not torch.cuda.is_available():
-            for name in ("synchronize", "empty_cache", "manual_seed", "manual_seed_all", "set_device"):
-                stack.enter_context(mock.patch.object(torch.cuda, name, lambda *args, **options: None))
-            stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
-            stack.enter_context(mock.patch.object(torch, "set_default_device", lambda device: None))
-            stack.enter_context(_OnCPU())
+        for name in ("synchronize", "empty_cache", "manual_seed", "manual_seed_all", "set_device"):
+            stack.enter_context(mock.patch.object(torch.cuda, name, lambda *args, **options: None))
+        stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
+        stack.enter_context(mock.patch.object(torch, "set_default_device", lambda device: None))
+        stack.enter_context(_OnCPU())
         yield
 
 
@@ -127,7 +126,7 @@ class Process:
         if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
             out.requires_grad_()
         self.outs.append(out)
-        return out
+        return out.clone()  # no leaf, as a network's output is none: code may go on with it in place
 
     def scheduler(self, t_s):
         """(what the student's own scheduler returns, t_s after the call)."""
@@ -246,7 +245,8 @@ class Network:
         given, hooks = {}, []
         for name, block in blocks.items():
             def look(module, args, options, name=name):
-                given[name] = [v.detach() for v in (*args, *options.values()) if torch.is_tensor(v)][1:]
+                bound = inspect.signature(module.forward).bind(*args, **options)  # keywords in the order of its own parameters
+                given[name] = [v.detach() for v in (*bound.args, *bound.kwargs.values()) if torch.is_tensor(v)][1:]
 
             hooks.append(block.register_forward_pre_hook(look, with_kwargs=True))
         try:

@@ -10,7 +10,7 @@ from itertools import permutations
 import numpy as np
 import torch
 
-from checks.forward import FEW_STEPS, is_outside
+from checks.forward import FEW_STEPS, is_of_form, is_outside
 from checks.forward import observe as observe_forward
 from checks.student import stops
 from checks.truth import DEFAULT, MEAN, OTHER, STD, array, chi_square_bound, float32_error, schedule
@@ -131,7 +131,10 @@ def observe(student, settings, omega, labels, verdict, first=True, seed=0, size=
         except Exception as error:
             if not is_outside(error):
                 raise
-            verdict.fault("time", f"{here}sample asks the schedule for a t outside 1 … T ({error}).", "the loop does not run from T down to 1")
+            if is_of_form(error):
+                verdict.fault("time", f"{here}sample asks the schedule in a form that it does not take ({error}).")
+            else:
+                verdict.fault("time", f"{here}sample asks the schedule for a t outside 1 … T ({error}).", "the loop does not run from T down to 1")
             calls, (images, reseeds), form = run(lenient=True)
     except NotImplementedError:
         raise
@@ -149,6 +152,8 @@ def observe(student, settings, omega, labels, verdict, first=True, seed=0, size=
     if short:
         verdict.fault("time", f"the network is given {len(short.t) // short.repeated} times for {len(short.x)} pictures.",
                       "the batch is doubled and its times are not")  # fmt: skip
+    if any(call.shared for call in calls):
+        verdict.note("sample gives the network one time for all pictures; the course's blocks take one a picture, (B, 1, 1, 1), as .expand(len(x), 1, 1, 1) makes it.")
     if any(call.training for call in calls):
         verdict.note("sample puts the network into train mode, so that batch statistics go into the pictures: call self.network.eval().")
     if any(call.grows for call in calls):

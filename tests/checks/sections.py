@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from checks import FLOW, flow, forward, lend, network, sample, scheduler
-from checks.student import Student, stops
+from checks.student import Student, is_unwritten, stops
 from checks.verdict import Verdict
 
 
@@ -39,7 +39,7 @@ class Section:
             if not hasattr(error, "where"):
                 raise
             student.hung |= self.key == "scheduler" and getattr(error, "final", False)
-            verdict.unwritten = isinstance(error, NotImplementedError)
+            verdict.unwritten = is_unwritten(error)
             unwritten = f"{self.cls}.{self.method} in {self.module}.py is not written yet."
             verdict.fault_rest(unwritten if verdict.unwritten else stops(self.method, error))
         student.hung |= self.key == "scheduler" and verdict.unreadable

@@ -31,21 +31,23 @@ class Answers:
             )
         if x.ndim != 4 or tuple(x.shape[1:]) != (1, 28, 28):
             raise ValueError(f"the network received x of shape {tuple(x.shape)}; it needs (B, 1, 28, 28)")
+        shared = t.numel() == 1 < len(x)
         t = t.double().reshape(-1).expand(len(x)) if t.numel() == 1 else t.double().reshape(-1).repeat(repeated)
         c = c.double().reshape(len(x), 10)
         out = self.predict(x.float(), t, c)
-        self.calls.append(Call(x.detach().clone(), t, c, out, training, grows, repeated))
+        self.calls.append(Call(x.detach().clone(), t, c, out, training, grows, repeated, shared))
         return out.clone()
 
 
 class Call:
     """One call of the network: x (n, 1, 28, 28), times (n,), conditions (n, 10), its output, its mode, whether x has a graph.
 
-    repeated: 2 where only half of the times were given.
+    repeated: 2 where only half of the times were given. shared: whether one was given for all.
     """
 
-    def __init__(self, x, t, c, out, training, grows, repeated):
-        self.x, self.t, self.c, self.out, self.training, self.grows, self.repeated = x, t, c, out, training, grows, repeated
+    def __init__(self, x, t, c, out, training, grows, repeated, shared):
+        self.x, self.t, self.c, self.out, self.training, self.grows = x, t, c, out, training, grows
+        self.repeated, self.shared = repeated, shared
 
 
 class Lender:
@@ -91,6 +93,11 @@ class Noting:
         except Exception as error:
             error.where = lend.where(error, self._folder) if self._folder else ""
             raise
+
+
+def is_unwritten(error):
+    """Whether an error is that of a method that nobody has written. torch raises it, too, with a text: for a ModuleList that is called."""
+    return isinstance(error, NotImplementedError) and not str(error)
 
 
 def stops(what, error):

@@ -62,6 +62,26 @@ def test_sections_need_no_other(section):
     assert verdict(section, unsolved(section)).unwritten
 
 
+def test_code_for_a_gpu_is_checked_on_the_cpu_where_there_is_one(monkeypatch):
+    """The network of the checks answers there. Here a machine that says it has one; what went to it would fail."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    there = (
+        'device = "cuda" if torch.cuda.is_available() else "cpu"\n        images = images.to(device); c = c.to(device)\n        hidden = '
+    )
+    assert not verdict("forward", [("hidden = ", there)]).faults
+
+
+def test_an_error_of_torch_is_not_taken_for_a_method_that_nobody_has_written():
+    found = verdict("forward", [("noise = torch.randn(images.shape, **draw)", "noise = torch.rand_like(t)")])
+    assert not found.unwritten and "NotImplementedError" in str(found.faults) and "not written" not in str(found.faults)
+
+
+def test_one_time_for_all_pictures_is_a_note():
+    """A network of one's own may take it; the course's blocks do not."""
+    found = verdict("sample", [("(steps[i] / T).expand(len(x), 1, 1, 1)", "(steps[i] / T).view(1, 1, 1, 1)")])
+    assert not found.faults and any("one time for all pictures" in note for note in found.notes)
+
+
 def test_each_property_is_told_apart():
     for key, section in SECTIONS.items():
         assert 2 <= len(section.properties) <= 7 and section.points == round(section.points), key
