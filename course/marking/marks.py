@@ -8,8 +8,8 @@ marks.json holds {"report", "points", "rubric", "answers"}:
     answers  {submission: {section: [version]}}, a version holds items, comment and shown, a digest of the answer that was marked
 
 Every version also holds by, at, revision and after: the revisions that it replaces. Two versions in one place are those of two markers
-who did not know of each other's; a person decides, and until then the points are open. Nothing is overwritten, so files can be
-merged in any order. marking.js keeps the same rules in the browser.
+who did not know of each other's. Where they differ a person decides, and until then the points are open. Nothing is overwritten, so
+files can be merged in any order. marking.js keeps the same rules in the browser.
 """
 
 import hashlib
@@ -148,17 +148,15 @@ def merged_table(one, other):
 
 
 def heads(versions):
-    """The versions that no other replaces; those that say the same are one."""
+    """The versions that no other replaces, each once; those of two markers who say the same, too, as one of them may be replaced later."""
     replaced = {revision for version in versions for revision in version["after"]}
-    left = {}
-    for version in sorted(versions, key=lambda version: (version["at"], version["revision"])):
-        if version["revision"] in replaced:
-            continue
-        same = left.setdefault(_said(version), version)
-        if same is not version:
-            known = {*same["after"], *version["after"], version["revision"]} - {same["revision"]}
-            left[_said(version)] = {**same, "after": sorted(known)}
-    return list(left.values())
+    left = {version["revision"]: version for version in versions if version["revision"] not in replaced}
+    return sorted(left.values(), key=lambda version: (version["at"], version["revision"]))
+
+
+def differ(versions):
+    """Whether they do not all say the same."""
+    return len(set(map(_said, versions))) > 1
 
 
 def _said(version):
@@ -186,9 +184,9 @@ def _given(section, versions, rubric):
     said = tuple((each[0]["text"], each[0]["points"]) for each in items)
     by = ", ".join(sorted({each["by"] for each in versions if each["by"]}))
     why, points = "", None
-    if len(versions) > 1:
+    if differ(versions):
         return Given(None, by=by, why="two markers differ")
-    if any(len(each) > 1 for each in items):
+    if any(map(differ, items)):
         why = "two markers differ on an item of the rubric"
     elif version["shown"] != shown_digest(section):
         why = "the answer has changed since it was marked"
@@ -211,11 +209,11 @@ def differences(marks, titles):
     """A line for each answer and item on which two markers differ. titles: {section: title}."""
     found = []
     for key, items in marks["rubric"].items():
-        for versions in (versions for versions in items.values() if len(versions) > 1):
+        for versions in (versions for versions in items.values() if differ(versions)):
             said = " / ".join(f"{each['by'] or '?'}: {each['points']:g} for {each['text']!r}" for each in versions)
             found.append(f"{titles.get(key, key)}, rubric: {said}")
     for name, answer in marks["answers"].items():
-        for key, versions in ((key, versions) for key, versions in answer.items() if len(versions) > 1):
+        for key, versions in ((key, versions) for key, versions in answer.items() if differ(versions)):
             said = " / ".join(f"{each['by'] or '?'}: {_item_words(each, marks['rubric'][key])}" for each in versions)
             found.append(f"{name}, {titles.get(key, key)}: {said}")
     return found

@@ -88,7 +88,6 @@ def _parts(model):
     return {
         "settings": settings(model),
         "style": read("style.css"),
-        "tabs": cut('<div class="tabs"', "</div>"),
         "main": cut("<main", "</main>"),
         "modules": {name: read(name) for name in MODULES},
     }

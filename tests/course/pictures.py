@@ -2,7 +2,7 @@
 
     python tests/course/pictures.py
 
-writes pics/report_class.png, report_student.png, report_marking.png, report_again.png, report_alike.png and report_lecture.png. It needs what tests/course/browser.py needs, without axe-core.
+writes pics/report_class.png, report_student.png, report_marking.png, report_again.png, report_alike.png and report_lecture.png. It needs what tests/browser.py needs, without axe-core.
 """
 
 import io

@@ -1,6 +1,7 @@
 """course.marking.marks: what markers give, how their files become one without a loss, and what is refused."""
 
 import copy
+import functools
 import itertools
 import json
 
@@ -8,7 +9,7 @@ import pytest
 from a_class import a_submission, version
 
 from course.marking import marks as marks_file
-from course.marking.marks import MarksError, differences, given, heads, load, merged, new, points, shown_digest
+from course.marking.marks import MarksError, differ, differences, given, heads, load, merged, new, points, shown_digest
 
 RECORD = a_submission("Ada Kowalska", 1, answer="ω = 2")
 GUIDANCE = next(section for section in RECORD.sections if section.key == "guidance")
@@ -66,9 +67,17 @@ def test_a_version_replaces_those_that_it_knew():
 
 def test_two_that_say_the_same_are_one():
     one, other = answer("1", "a", "b"), answer("2", "b", "a", by="CD", at="2026-02-02T10:00:00")
-    (left,) = heads([other, one])
-    assert (left["revision"], left["after"], left["by"]) == ("1", ["2"], "AB")
-    assert heads([version("s", text="a", points=4), version("s", text="a", points=4.0)]) == [version("s", text="a", points=4)]
+    made = merged(marks(one), marks(other))
+    assert points_of(made) == 4 and given(RECORD, made)["guidance"].by == "AB, CD" and not differences(made, {})
+    assert not differ([version("s", text="a", points=4), version("t", text="a", points=4.0)])
+
+
+def test_one_of_two_who_said_the_same_may_change_her_mind_in_any_order():
+    """The other's mark stands beside it then, whoever's file came first."""
+    one, other, changed = answer("1", "a"), answer("2", "a", by="CD"), answer("3", "b", after=["1"])
+    outcomes = [functools.reduce(merged, map(marks, order), new()) for order in itertools.permutations([one, other, changed])]
+    assert all(points_of(made) is None and len(differences(made, {})) == 1 for made in outcomes)
+    assert len({json.dumps([made["rubric"], made["answers"]]) for made in outcomes}) == 1
 
 
 def test_markers_who_differ_are_both_kept_and_named_and_the_points_are_open():

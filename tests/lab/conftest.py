@@ -3,12 +3,12 @@
 import dataclasses
 import gzip
 import hashlib
-import importlib.util
 import os
 import shutil
 import socket
 from pathlib import Path
 
+import browser
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -201,15 +201,5 @@ def node():
 @pytest.fixture(scope="session")
 def chromium():
     """A headless browser, driven by Playwright."""
-    found = shutil.which("chromium") or shutil.which("google-chrome")
-    if not found or not importlib.util.find_spec("playwright"):
-        pytest.skip("needs Chromium, and pip install playwright")
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["quic", "background-networking", "component-update", "sync"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
-        )
-        yield browser
-        browser.close()
+    with browser.chromium() as found:
+        yield found

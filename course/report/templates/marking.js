@@ -35,19 +35,11 @@ function said(version) {
 
 function heads(versions) {
   const replaced = new Set(versions.flatMap((version) => version.after));
-  const order = (one, other) => (one.at + "\0" + one.revision < other.at + "\0" + other.revision ? -1 : 1);
-  const left = new Map();
-  for (const version of versions.filter((each) => !replaced.has(each.revision)).sort(order)) {
-    const same = left.get(said(version));
-    if (!same) left.set(said(version), version);
-    else {
-      const known = new Set([...same.after, ...version.after, version.revision]);
-      known.delete(same.revision);
-      left.set(said(version), { ...same, after: [...known].sort() });
-    }
-  }
-  return [...left.values()];
+  const left = new Map(versions.filter((each) => !replaced.has(each.revision)).map((each) => [each.revision, each]));
+  return [...left.values()].sort((one, other) => (one.at + "\0" + one.revision < other.at + "\0" + other.revision ? -1 : 1));
 }
+
+const differ = (versions) => new Set(versions.map(said)).size > 1;
 
 function mergedTable(one, other) {
   const made = {};
@@ -94,9 +86,9 @@ function setItem(key, item, fields) {
 // The points of an answer, and why it has none.
 function pointsOf(key, id) {
   const versions = answerOf(key, id);
-  if (versions.length > 1) return [null, "two markers differ"];
+  if (differ(versions)) return [null, "two markers differ"];
   const items = plainAnswer(key, id).items.map((item) => marks.rubric[key][item]);
-  if (items.some((each) => each.length > 1)) return [null, "markers differ on an item of the rubric"];
+  if (items.some(differ)) return [null, "markers differ on an item of the rubric"];
   if (versions.length && versions[0].shown !== shownOf(key, id)) return [null, "the answer has changed since it was marked"];
   if (!items.length) return [null, ""];
   const sum = items.reduce((total, each) => total + each[0].points, 0);
@@ -186,9 +178,9 @@ async function load(file) {
     merge(ofThisClass(JSON.parse(await file.text())));
     draw();
     changed();
-    const differ = page.sections.flatMap(({ key, answers }) => answers.filter(({ id }) => answerOf(key, id).length > 1)).length;
-    const items = Object.values(marks.rubric).flatMap((row) => Object.values(row).filter((versions) => versions.length > 1)).length;
-    const where = [...(differ ? [`answers (${differ})`] : []), ...(items ? [`items of the rubric (${items})`] : [])].join(" and ");
+    const open = page.sections.flatMap(({ key, answers }) => answers.filter(({ id }) => differ(answerOf(key, id)))).length;
+    const items = Object.values(marks.rubric).flatMap((row) => Object.values(row).filter(differ)).length;
+    const where = [...(open ? [`answers (${open})`] : []), ...(items ? [`items of the rubric (${items})`] : [])].join(" and ");
     say(`${file.name} is taken${where ? `; markers differ on ${where}: see there` : ""}. It is not in a file of yours yet: save.`);
   } catch (error) {
     marks = before;
@@ -234,16 +226,16 @@ function drawMarks(key, article) {
   const comment = make("textarea", { value: answer.comment, maxLength: 5000, rows: 2 });
   const versions = answerOf(key, id);
   const notes = why ? [make("div", { className: "differ" }, `${why[0].toUpperCase()}${why.slice(1)}.`, ...choices(key, id, versions))] : [];
-  const by = versions.length === 1 && versions[0].by ? [make("span", { className: "quiet" }, ` by ${versions[0].by}`)] : [];
+  const by = versions.length && !differ(versions) && versions[0].by ? [make("span", { className: "quiet" }, ` by ${versions[0].by}`)] : [];
   find("fieldset", article).replaceChildren(make("legend", {}, `Marks: ${total}`, ...by), ...notes, ...items,
     make("label", { className: "comment" }, "Comment for the student", comment));
 }
 
 // What a person can decide on where versions differ, or where the answer has changed.
 function choices(key, id, versions) {
-  const stale = versions.length === 1 && versions[0].shown !== shownOf(key, id);
-  if (versions.length < 2 && !stale) return [];
-  return versions.map((version) => {
+  const stale = versions.length && !differ(versions) && versions[0].shown !== shownOf(key, id);
+  if (!differ(versions) && !stale) return [];
+  return (stale ? versions.slice(0, 1) : versions).map((version) => {
     const items = version.items.map((item) => marks.rubric[key][item][0]);
     const words = items.map((item) => `${shownPoints(item.points)} for “${item.text}”`).join(" + ") || "no item";
     const keepIt = make("button", { type: "button" }, stale ? "Still right" : `Take that of ${byWords(version)}`);
@@ -268,7 +260,7 @@ function drawRubric(key) {
     const used = has(key, item);
     row.append(make("span", { className: "quiet" }, String(place + 1)), points, text, make("span", { className: "quiet" }, `${used} answer${used === 1 ? "" : "s"}`));
     if (!used) row.append(make("button", { type: "button", className: "remove", ariaLabel: `Remove item ${place + 1}` }, "Remove"));
-    if (versions.length > 1) row.append(make("div", { className: "differ" }, "Markers differ: ", ...versions.map((version) => takeItem(key, item, version))));
+    if (differ(versions)) row.append(make("div", { className: "differ" }, "Markers differ: ", ...versions.map((version) => takeItem(key, item, version))));
     return row;
   });
   const add = make("button", { type: "button", className: "add" }, "Add an item");
@@ -359,7 +351,7 @@ const KEYS = {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || !shownQuestion()) return;
-  const typing = event.target.matches("textarea, input:not([type=checkbox])");
+  const typing = event.target.matches("textarea, input:not([type=checkbox], [type=file])");
   const leaves = event.key === "Escape" || (event.key === "Enter" && event.target.id === "initials");
   if (leaves && (typing || event.target.closest("details.rubric"))) {
     event.target.blur(); // which writes what was typed
@@ -447,7 +439,10 @@ document.addEventListener("input", (event) => { // a comment is kept while it is
 addEventListener("pagehide", () => document.activeElement?.matches("article textarea") && writeComment(document.activeElement));
 addEventListener("beforeunload", (event) => { if (unsaved) event.preventDefault(); });
 addEventListener("storage", (event) => { // another tab has changed something
-  if (event.key === STORE && event.newValue && takeKept(event.newValue)) draw();
+  if (event.key !== STORE || !event.newValue || !takeKept(event.newValue)) return;
+  const typing = document.activeElement?.matches("article textarea, .rubric input") && document.activeElement;
+  if (typing) typing.addEventListener("blur", () => setTimeout(draw), { once: true }); // what is typed, and the focus, stay
+  else draw();
 });
 
 new ResizeObserver(() => { // what is scrolled to stands below the bar, however many lines it has

@@ -13,7 +13,7 @@ const METHODS = {
   sde: "Adds noise on the way. In nine steps its digits are closest to real ones.",
   dpmpp: "No noise on the way: the same start always gives the same digit.",
   ddim: "The simplest without noise. It wants more steps.",
-  ddpm: "The original: with 400 steps it is the algorithm of Ho et al. 2020.",
+  ddpm: "The original: with all {T} steps it is the algorithm of Ho et al. 2020.",
   few: "Another network, trained to draw in one, two or four steps. How much it insists on the digit was learned with the rest.",
 };
 const STEPS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 200, 400];
@@ -37,21 +37,22 @@ const kept = { draw: 9, few: 1, complete: 30, turn: 30 }; // steps; compare and 
 const drawn = { complete: null, turn: null }; // what was on the pad when a tab was left
 let tab = "draw";
 let example = 0;
-let task = null; // {id, count, steps: [{t, x, x_0}], views, about, then}
+let task = null; // {id, tab, count, steps: [{t, x, x_0}], views, about, then}
 let moment = 0; // the step shown
 let follow = true; // whether the newest step is shown
 let playing = null;
 let waiting = null;
+let broken = ""; // why nothing can be computed before the page is loaded anew
 
 /** Fill the elements of index.html below `where` with life. about: the settings of the model. computer: see `worker`. */
 export function start(where, about, computer) {
   [root, settings, worker] = [where, about, computer];
   page = root.querySelector(".page");
   tabs = [...root.querySelectorAll("[role=tab]")];
-  allowed = [STEPS.filter((steps) => steps <= settings.T), settings.few?.steps];
-  pad = new Pad(get("pad"), () => run());
+  allowed = [[...STEPS.filter((steps) => steps < settings.T), settings.T], settings.few?.steps];
+  pad = new Pad(get("pad"), redrawn);
   worker.onmessage = ({ data }) => answered(data);
-  worker.onerror = () => complain("This browser cannot run the page; a current Chrome, Edge, Firefox or Safari can.");
+  worker.onerror = () => complain(broken = "This browser cannot run the page; a current Chrome, Edge, Firefox or Safari can.");
   filled();
   listening();
   select("draw");
@@ -96,7 +97,7 @@ function fit() {
   get("method").querySelector("[value=few]")?.toggleAttribute("disabled", tab === "compare"); // it has one guidance
   if (tab === "compare" && get("method").value === "few") get("method").value = "sde";
   get("steps").max = choices().length - 1;
-  get("steps").value = choices().indexOf(kept[place()]);
+  get("steps").value = choices().findLastIndex((steps) => steps <= kept[place()]);
   get("omega").disabled = few();
   const any = root.querySelector("[name=class][value=any]");
   any.parentElement.hidden = tab === "compare" || few(); // without a class both are the same; and "few" has learned classes alone
@@ -124,7 +125,7 @@ function label() {
   get("change-value").value = `${get("change").value} %`;
   get("steps-value").value = steps();
   get("steps").setAttribute("aria-valuetext", `${steps()} ${steps() === 1 ? "step" : "steps"}`);
-  get("method-hint").textContent = METHODS[get("method").value];
+  get("method-hint").textContent = METHODS[get("method").value].replace("{T}", settings.T);
 }
 
 // ---- what each tab computes
@@ -170,17 +171,25 @@ function named(value) {
 /** Begin what the tab computes, soon: a slider that moves is no series of tasks. It cancels what is being computed. */
 function run() {
   label();
+  if (task?.then && task.tab === tab) return; // which runs with these settings, once the digit to start from is there
   clearTimeout(waiting);
   waiting = setTimeout(() => begin(TASKS[tab]()), 120);
 }
 
+/** The pad is somebody's own now. */
+function redrawn() {
+  if (task) task.then = null;
+  run();
+}
+
 function begin(next) {
   stop();
-  const id = (task?.id ?? 0) + 1;
+  clearTimeout(waiting);
+  const id = (task?.id ?? Math.floor(Math.random() * 2 ** 40)) + 1; // several views of a widget hear each other
   const nothing = typeof next === "string"; // to do; it says why
-  task = { ...(nothing ? { views: [] } : next), id, steps: [] };
+  task = { ...(nothing ? { views: [] } : next), id, tab, steps: [] };
   follow = true;
-  get("problem").hidden = true;
+  get("problem").hidden = !broken;
   if (nothing) empty();
   if (nothing || get("provider").textContent) get("status").textContent = nothing ? next : `Drawing ${task.about} …`;
   worker.postMessage({ id, ...task.how });
@@ -190,8 +199,9 @@ function begin(next) {
 function fresh(number = seed()) {
   const from = Number(get("from").value);
   const how = { name: "sample", labels: [from], omega: [2], seeds: [number], method: "dpmpp", steps: Math.min(9, settings.T) };
+  const before = pad.pixels.slice();
   const then = ({ x }) => {
-    pad.show(pixels(x, settings.range), true);
+    if (pad.pixels.every((value, i) => value === before[i])) pad.show(pixels(x, settings.range), true); // else somebody is drawing
     run();
   };
   begin({ how, count: how.steps + 1, views: [{ of: [0] }], about: named(from), then });
@@ -201,12 +211,13 @@ function fresh(number = seed()) {
 
 function answered(data) {
   if (data.kind === "ready") return (get("provider").textContent = PROVIDERS[data.provider]);
-  if (data.kind === "failed") return complain(`The network could not be loaded: ${data.message}. Reload the page to try again.`);
-  if (data.id !== task.id) return;
-  if (data.kind === "error") return complain(`This could not be computed: ${data.message}.`);
+  if (data.kind === "failed") return complain(broken = `The network could not be loaded: ${data.message}. Reload the page to try again.`);
+  if (data.id !== task?.id || task.tab !== tab) return;
   if (data.kind === "step") return stepped(data);
-  const last = task.steps.at(-1);
-  if (task.then) return task.then(last);
+  const { then } = task;
+  task.then = null;
+  if (data.kind === "error") return complain(`This could not be computed: ${data.message}.`);
+  if (then) return then(task.steps.at(-1));
   const count = task.count - 1;
   const done = `${task.about[0].toUpperCase()}${task.about.slice(1)}`;
   get("status").textContent = `${done}: ${count} ${count === 1 ? "step" : "steps"}, ${data.seconds.toFixed(1)} seconds.`;
@@ -297,6 +308,7 @@ function play() {
 
 /** The pictures as shown, ten screen pixels a pixel; those of several views side by side. */
 function save() {
+  if (!task?.steps.length) return; // the next picture is on its way
   const canvas = document.createElement("canvas");
   show(canvas, task.steps[moment].x, task.views.flatMap((view) => view.of), settings.range, 10);
   canvas.toBlob((blob) => {
@@ -385,7 +397,7 @@ function listening() {
   });
   get("clear").addEventListener("click", () => {
     pad.draw([]);
-    run();
+    redrawn();
   });
   get("example").addEventListener("click", next_example);
   get("fresh").addEventListener("click", () => fresh(random()));
@@ -394,6 +406,7 @@ function listening() {
     look(event.target.value);
   });
   get("film").addEventListener("click", (event) => {
+    if (!task?.shown) return;
     const box = event.target.getBoundingClientRect();
     stop();
     look(task.shown[Math.min(Math.floor(((event.clientX - box.left) / box.width) * task.shown.length), task.shown.length - 1)]);

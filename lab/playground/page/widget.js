@@ -3,13 +3,13 @@
 
 export default {
   async render({ model, el }) {
-    const { settings, style, tabs, main, modules } = JSON.parse(model.get("parts"));
+    const { settings, style, main, modules } = JSON.parse(model.get("parts"));
     const host = document.createElement("div");
     host.dataset.lmSuppressShortcuts = "true"; // else JupyterLab takes a digit that is typed here for a command
     host.addEventListener("keydown", (event) => event.stopPropagation());
     el.append(host);
     const root = host.attachShadow({ mode: "open" });
-    root.innerHTML = `<style>${style}</style><div class="page widget">${tabs}${main}<footer><p id="provider"></p></footer></div>`;
+    root.innerHTML = `<style>${style}</style><div class="page widget">${main}<footer><p id="provider"></p></footer></div>`;
     const kernel = { postMessage: (task) => model.send(plain(task)) };
     const answered = (message, buffers) => kernel.onmessage?.({ data: { ...message, ...arrays(message, buffers) } });
     model.on("msg:custom", answered);

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from browser import axe_source, violations
 from PIL import Image
 from torchvision.transforms.functional import to_tensor
 
@@ -138,3 +139,88 @@ def test_the_keyboard_does_it_all(opened):
     opened.locator("[name=class][value='1']").press("Space")
     images, _ = drawn(opened, "The other half of a 1")
     assert read(images) == [1] and images[0, 0, 7:13, 13:15].min() > 0.5
+
+
+def test_somebody_who_is_quicker_than_the_first_digit_is_heard(opened):
+    """The tab "turn" draws a digit to start from. Meanwhile: another class, a stroke, and another tab."""
+    opened.click("#tab-turn")
+    opened.check("[name=class][value='5']")
+    assert read(drawn(opened, "A 5: 24 steps")[0]) == [5]
+    opened.click("#fresh")
+    opened.locator("#pad").press("Space")
+    opened.keyboard.press("ArrowDown")
+    opened.keyboard.press("Space")
+    drawn(opened, "A 5: 24 steps")
+    on_pad = "document.querySelector('#pad').getContext('2d').getImageData(0, 0, 28, 28).data.filter((value, i) => i % 4 === 0 && value > 200).length"
+    assert 0 < opened.evaluate(on_pad) < 12, "the stroke, and no digit"
+    opened.click("#fresh")
+    opened.locator("#status", has_text="Drawing").wait_for()
+    opened.click("#tab-complete")
+    drawn(opened, "The other half of")
+    opened.wait_for_timeout(1500)
+    drawn(opened, "The other half of")
+    assert opened.locator("#pad").is_visible() and opened.get_attribute("#tab-complete", "aria-selected") == "true"
+
+
+@pytest.fixture
+def elsewhere(opened):
+    """The page once more, in a tab whose errors are expected; goes there after `change` of what it loads."""
+    tab = opened.context.new_page()
+    tab.set_default_timeout(DONE)
+
+    def go(path, answer):
+        tab.route(f"**/{path}", answer)
+        tab.goto(opened.url)
+        return tab
+
+    return go
+
+
+def test_a_network_that_cannot_be_loaded_is_said_as_long_as_it_is_true(elsewhere):
+    tab = elsewhere("network.onnx.gz", lambda route: route.abort())
+    tab.locator("#problem", has_text="The network could not be loaded").wait_for()
+    tab.click("#tab-write")
+    tab.wait_for_timeout(500)
+    assert tab.is_visible("#problem")
+
+
+def test_settings_that_cannot_be_loaded_are_said(elsewhere):
+    tab = elsewhere("settings.json", lambda route: route.fulfill(status=404))
+    tab.locator("#status", has_text="The page could not be loaded: settings.json could not be loaded (404)").wait_for()
+
+
+def test_a_model_with_another_number_of_times_has_its_own_steps(elsewhere):
+    def fewer(route):
+        answer = route.fetch()
+        route.fulfill(response=answer, json=answer.json() | {"T": 20})
+
+    tab = elsewhere("settings.json", fewer)
+    tab.select_option("#method", "ddpm")
+    assert "with all 20 steps it is the algorithm" in tab.inner_text("#method-hint")
+    tab.locator("#steps").press("End")
+    assert tab.inner_text("#steps-value") == "20"
+    tab.click("#tab-complete")
+    assert tab.inner_text("#steps-value") == "20", "30 are too many"
+
+
+def test_opened_from_the_disk_it_says_what_to_do(page, chromium):
+    tab = chromium.new_page()
+    tab.goto((page / "index.html").as_uri())
+    tab.locator("#status", has_text="does not run this page from the disk. Serve its folder").wait_for()
+    tab.close()
+
+
+def test_a_button_pressed_before_the_next_picture_is_there_does_nothing(opened):
+    drawn(opened, "A 3: 9 steps")
+    opened.evaluate("document.querySelector('[name=class][value=\"5\"]').click()")
+    opened.wait_for_timeout(125)
+    opened.evaluate("document.querySelector('#save').click(); document.querySelector('#film').click()")
+    assert read(drawn(opened, "A 5: 9 steps")[0]) == [5]
+
+
+@pytest.mark.parametrize("tab", ["draw", "compare", "complete", "turn", "write"])
+def test_axe_finds_nothing(opened, tab):
+    source = axe_source()
+    opened.click(f"#tab-{tab}")
+    opened.locator("#status", has_text="seconds").wait_for()
+    assert violations(opened, source) == []
