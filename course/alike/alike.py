@@ -1,25 +1,25 @@
 """A class looked through for submissions that are too much alike: read, compared, and laid out on a page for a person."""
 
+import re
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import nbformat
 
 from course.alike import measured
 from course.alike.compare import METHOD_THRESHOLD, THRESHOLD, Class, Work, clusters
 from course.alike.passages import MOST_CHARACTERS, Unreadable, passages, words
 from course.grading.classroom import records
-from course.grading.submissions import submissions
-from course.handout.handout import ROOT
+from course.grading.submissions import left_out, submissions
+from course.handout.handout import FLOW_NOTEBOOK, NOTEBOOK, ROOT
 from course.intake import intake
 from course.report.pages import TEMPLATES
 from course.report.safe import plain
 
-GIVEN = (
-    "DDPM.py",
-    "ResUNet.py",
-    "explorations/FM.py",
-    "course/alike/textbook.txt",
-)  # the handout with our solution, and the textbook's forms
+# The handout's files with code, with our solution, and the textbook's forms.
+GIVEN = ("DDPM.py", "ResUNet.py", "config.py", "utils.py", "explorations/FM.py", "explorations/flows.py", "course/alike/textbook.txt")
+NOTEBOOKS = (NOTEBOOK, f"explorations/{FLOW_NOTEBOOK}")  # which some hand in as a script, too
 MOST_PAIRS, LEAST_PAIRS = 40, 5  # laid out side by side; so many even if none reaches a limit
 MOST_NUMBERS = 15  # passages of a pair that get a number, by which they are found on both sides
 MOST_LINES = 500  # of a submission beside another
@@ -39,14 +39,20 @@ class Given:
     """What everybody has: the handout, our solution and the textbook's forms. folders: of handouts of other editions."""
 
     def __init__(self, *folders):
-        texts = [(ROOT / name).read_text("utf-8") for name in GIVEN]
+        texts = [(ROOT / name).read_text("utf-8") for name in GIVEN] + [script(ROOT / name) for name in NOTEBOOKS]
         for folder in folders:
             found = sorted(Path(folder).glob("*.py"))
             if not found:
                 raise ValueError(f"--handout {folder} holds no Python files; name the folder that students received")
-            texts += [path.read_text("utf-8") for path in found]
+            texts += [path.read_text("utf-8") for path in found] + [script(path) for path in sorted(Path(folder).glob("*.ipynb"))]
         self.words = frozenset().union(*map(words, texts))
         self.passages = {each for text in texts for each in passages(text, self.words).size}
+
+
+def script(path):
+    """The code of a notebook file, as Jupyter's export makes a script of it."""
+    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1get_ipython().system('')", "\n".join(cells))
 
 
 def compare(folder, out, earlier=(), report=None, handout=()):
@@ -61,10 +67,9 @@ def compare(folder, out, earlier=(), report=None, handout=()):
         raise ValueError("--earlier names a folder twice, or FOLDER itself; give each year once")
     mistakes = _mistakes(report) if report else {}
     years = [(Path(each).absolute(), each != folder) for each in (folder, *earlier)]
-    there = [
-        (path, name, f"{year.name}/{name}" if old else name, old) for year, old in years for name, path in submissions(year, out).items()
-    ]
-    read, notes = {}, []
+    classes = [(year, old, submissions(year, out)) for year, old in years]
+    there = [(path, name, f"{year.name}/{name}" if old else name, old) for year, old, names in classes for name, path in names.items()]
+    read, notes = {}, [f"{plain(name)}: is no submission of its own." for year, _, names in classes for name in left_out(year, names)]
     for path, name, called, old in there:
         called = called if called not in read else f"{path.parent.parent.name}/{called}"
         one, said = read_one(path, called, given, frozenset() if old else mistakes.get(name, frozenset()), old)
@@ -190,7 +195,7 @@ def _lines(side, having, numbers, few):
     for file, text in side.files.items():
         rows, own = [], {line for named, line in marks if named == file}
         around = {line + k for line in own for k in (-1, 0, 1)}
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):
             if number in around and left > 0:
                 rows.append(
                     (

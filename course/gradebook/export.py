@@ -10,6 +10,7 @@ from course.gradebook.grades import ExportError, read_grades
 from course.gradebook.people import Roster, people
 from course.gradebook.platforms import PLATFORMS
 from course.gradebook.sheet import Sheet, SheetError
+from course.grading import classroom
 from course.report.safe import plain
 from course.report.writers import points
 from lab.training.checkpoint import write_bytes
@@ -42,7 +43,10 @@ def export(report, roster, to, column=None, matches=None, by_section=False, out=
     listed = people(sheet, plan and plan.rows)
     if not any(person.ids or person.logins or person.names for person in listed):
         raise ExportError(f"{roster} has the columns {', '.join(sheet.header)[:200]}; needed is an ID, a login or a name for each person")
-    found, strange = Roster(listed, _looked_up(matches)).match(grades)
+    everyone, missed = Roster(listed, _looked_up(matches)), classroom.failed(report)
+    found, strange = everyone.match(grades)
+    tried, unclear = everyone.match(missed)
+    passed = sorted(grades.keys() - found.keys() - {each.submission for each in strange})
     given = {person.row: grades[name] for name, person in found.items()}
     refused = _refused(plan, sheet, given) if plan else {}
     given = {row: grade for row, grade in given.items() if row not in refused}
@@ -56,7 +60,13 @@ def export(report, roster, to, column=None, matches=None, by_section=False, out=
         write_bytes(out / FEEDBACK, feedback)
         lines.append(f"{out / FEEDBACK} has a text for each of them")
     shown = {person.row: person.shown for person in listed}
-    lines += [*_said(listed, found, given, strange, out), *(plain(f"left out: {shown[row]} {why}") for row, why in refused.items())]
+    others = {*found.values(), *tried.values(), *(who for each in (*strange, *unclear) for who in each.people)}
+    lines += _said(listed, others, given, strange, out)
+    lines += (
+        [plain(f"{len(passed)} submissions do not count, as another one of that person was looked up: {_few(passed)}")] if passed else []
+    )
+    lines += [plain(f"{len(missed)} submissions could not be graded: {_few(sorted(missed))}; index.html says why")] if missed else []
+    lines += [*(plain(f"left out: {shown[row]} {why}") for row, why in refused.items())]
     return lines, len(strange) + len(refused)
 
 
@@ -109,10 +119,9 @@ def _write_strange(path, strange):
     sheets.write(path, Sheet(("submission", "why", "people", "person"), tuple(rows)))
 
 
-def _said(listed, found, given, strange, out):
-    """Lines on what is not in the file, or only in part."""
-    handed = {person.row for person in found.values()} | {person.row for each in strange for person in each.people}
-    without = [person.shown for person in listed if person.row not in handed]
+def _said(listed, handed, given, strange, out):
+    """Lines on what is not in the file, or only in part. handed: the people of whom there is a submission."""
+    without = [person.shown for person in listed if person not in handed]
     lines = [plain(f"{len(without)} people have handed in nothing: {_few(without)}")] if without else []
     open_now = [grade for grade in given.values() if grade.unmarked]
     if open_now:

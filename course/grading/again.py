@@ -58,10 +58,10 @@ def listed(names, most=5):
 
 
 def merged(old, new, sections):
-    """The record `old` with the `sections` that `new` has; `new` itself if it has others, as where its grading was stopped."""
-    fresh = {section.key: section for section in new.sections}
-    if sections is None or fresh.keys() != sections:
+    """The record `old` with these `sections` of `new`, which has all where its grading was stopped; `new` itself for None."""
+    if sections is None:
         return new
+    fresh = {section.key: section for section in new.sections if section.key in sections}
     both = tuple(fresh.get(section.key, section) for section in old.sections)
     return dataclasses.replace(new, sections=both, notes=tuple(dict.fromkeys((*old.notes, *new.notes))))
 

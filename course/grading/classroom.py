@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import time
 from datetime import datetime
@@ -26,7 +27,7 @@ RECORDS = "records"  # a folder of the report; where it exists, the folder is th
 PENDING = "pending"  # a folder of the report: that of a dry run
 CLASS = "class.json"  # a file of the report: its title, the submissions in their order, and what could not be graded
 PAUSE, WRITING = 1, 600  # seconds between two looks at what other workers have done; for another to write the report
-ARCHIVES = {".7z", ".rar", ".tar", ".gz", ".tgz", ".bz2", ".xz"}
+ARCHIVES = re.compile(r"(.+?)(\.tar)?\.(7z|rar|tar|gz|tgz|bz2|xz)", re.I)
 PACKED = "it is no zip: unpack it into a folder of its name, and grade again"
 AGAIN = "give the command grade --all again, which makes anew what is missing"
 
@@ -47,7 +48,7 @@ def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False,
         raise ClassError("--dry-run and --worker do not go together: a dry run grades on one machine")
     names = submissions(folder, report)
     if others := left_out(folder, names):
-        tell(f"not graded, as only sub-folders and zips are submissions: {again.listed(others)}")
+        tell(plain(f"not graded, as each submission is a sub-folder or a zip: {again.listed(others)}"))
     _prepare(report)
     requests.read(report), marks_file.read(report)  # a damaged file is an error before any work
     with contextlib.nullcontext() if worker else _alone(report):
@@ -58,7 +59,7 @@ def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False,
             work.run(jobs or default_jobs(), grade, bar)
         with _alone(report, WRITING) if worker else contextlib.nullcontext():
             failed = {name: why for name, why in work.failed.items() if not worker or work.task(name)}  # another may have done it
-            failed |= {name: PACKED for name in others if Path(name).suffix.lower() in ARCHIVES}
+            failed |= {name: PACKED for name in map(plain, others) if _packed(name) not in (None, *names)}
             if dry:
                 write_text(work.out / changes.NAME, changes.page(folder.name, work.moved, dry=True))
             else:
@@ -66,6 +67,17 @@ def grade_all(folder, report, jobs=None, grade=None, *, dry=False, worker=False,
     for line in changes.lines(work.moved):
         tell(line)
     return list(failed)
+
+
+def _packed(name):
+    """What an archive that is no zip is called without its ending; None for another file."""
+    found = ARCHIVES.fullmatch(name)
+    return found and found[1]
+
+
+def failed(report):
+    """{submission: why} of those that could not be graded."""
+    return _about(Path(report))["failed"]
 
 
 class _Work:

@@ -1,5 +1,6 @@
 """Grade one submission: its code runs in the sandbox, the checks of tests/ run here, on stand-ins for its classes."""
 
+import hashlib
 import sys
 import time
 import traceback
@@ -12,7 +13,7 @@ from checks.student import stops
 from course.grading.rubric import BY_HAND, POINTS, TITLES, TRAINING
 from course.grading.weights import judge
 from course.intake import intake, notebook
-from course.report.record import Property, Record, Section
+from course.report.record import PRINTED, Property, Record, Section
 from course.report.safe import plain
 from course.sandbox import proxy
 from course.sandbox.folder import working_folder
@@ -23,6 +24,7 @@ LOAD_SECONDS, CHILD_SECONDS = 6, 12  # for one import of a module; for one child
 QUIET_SECONDS = 6  # the longest silence of a child, except in the network section
 END_SECONDS, LEAST_SECONDS = 2, 10  # to end the sandbox and collect what a person marks; at least for the sandbox
 MOST_SAID = 3  # messages shown for a property
+MOST_SHOWN = 20_000  # characters of a module that a person has to look at
 
 
 class Loaded:
@@ -64,7 +66,7 @@ def _graded(box, taken, wanted):
                 loaded[section.module] = _load(box, taken, section, any(others))
         for left, section in zip(range(len(asked), 0, -1), asked, strict=True):
             share = (box.until - box.now()) / (left + taken.checkpoint)  # of the time that is left
-            sections.append(_section(box, section, loaded[section.module], box.now() + share))
+            sections.append(_section(box, section, loaded[section.module], box.now() + share, taken.code))
         if "training" in wanted:
             sections.append(_training(box, taken))
     sections += [Section(key, TITLES[key], None, points, shown=_shown(taken, key)) for key, points in BY_HAND.items()]
@@ -112,7 +114,7 @@ def _student(box, section, stand_in, until):
     return proxy.Student(connect, module=section.module, name=section.cls, stand_in=stand_in)
 
 
-def _section(box, section, loaded, until):
+def _section(box, section, loaded, until, code):
     if loaded.problem:
         where = "It is missing" if "is missing" in loaded.problem else "It cannot be imported, see above"
         says = (f"{section.module}.py could not be looked at. {where}.",)
@@ -125,7 +127,8 @@ def _section(box, section, loaded, until):
     except Exception:  # an error of the checks themselves is no fault of the student
         print(plain(traceback.format_exc()), file=sys.stderr)  # for the person who runs the grader; the record is for the student
         notes = ("The checks themselves failed here; a person marks this section.",)
-        return Section(section.key, section.title, None, section.points, notes=notes)
+        own = plain((code / f"{section.module}.py").read_text("utf-8", "replace"))[:MOST_SHOWN]
+        return Section(section.key, section.title, None, section.points, notes=notes, shown=(("code", own),))
     finally:
         student.close()
     loaded.hung = student.hung
@@ -150,9 +153,11 @@ def _training(box, taken):
         return Section(key, title, None, TRAINING, notes=(f"No {intake.CHECKPOINT} was handed in.",), shown=_shown(taken, key))
     properties, notes = judge(box, taken.code / intake.CHECKPOINT)
     points = sum(each.points for each in properties) if properties else None
-    return Section(key, title, points, TRAINING, tuple(properties), tuple(notes), () if properties else _shown(taken, key))
+    sha256 = hashlib.sha256((taken.code / intake.CHECKPOINT).read_bytes()).hexdigest()[:16]  # marks are for these weights
+    shown = () if properties else (*_shown(taken, key), ("text", f"{intake.CHECKPOINT} with the SHA-256 {sha256}…"))
+    return Section(key, title, points, TRAINING, tuple(properties), tuple(notes), shown)
 
 
 def _printed(box):
     printed = box.printed.strip()
-    return (f"It printed, among other things: {printed[:300]}",) if printed else ()
+    return (f"{PRINTED}{printed[:300]}",) if printed else ()

@@ -9,7 +9,9 @@ import sys
 import threading
 import time
 from multiprocessing import connection
+from pathlib import Path
 
+from course.grading.submissions import digest
 from course.report.record import Record, Section, from_json, to_json
 from course.sandbox import folder
 
@@ -51,7 +53,7 @@ class _Grading:
     """A running grading, which is ended at `until`. Its process sends (the record as JSON, None) or (None, why) to `answer`."""
 
     def __init__(self, context, grade, name, path, seconds, only):
-        self.name, self.began = name, time.monotonic()
+        self.name, self.path, self.began = name, Path(path), time.monotonic()
         self.until = self.began + seconds
         self.answer, theirs = context.Pipe(duplex=False)
         self.process = context.Process(target=_grade, args=(theirs, grade, path, name, only))
@@ -75,7 +77,8 @@ class _Grading:
         from course.grading.rubric import POINTS, TITLES  # here, as torch takes seconds
 
         note = f"The grading of this submission {why}. Nothing in it is judged; a person marks all of it."
-        sections = tuple(Section(key, TITLES[key], None, points, shown=(("text", LOOK),)) for key, points in POINTS.items())
+        look = f"{LOOK} Its digest is {digest(self.path)[:16]}."  # marks are for what was handed in then
+        sections = tuple(Section(key, TITLES[key], None, points, shown=(("text", look),)) for key, points in POINTS.items())
         return Record(self.name, sections, (note,), ("It was stopped.",), time.monotonic() - self.began), None
 
     def stop(self):

@@ -26,7 +26,8 @@ def submissions(folder, report):
         raise ClassError(f"the report {report} would lie among the submissions; name a folder outside of {folder}")
     there = _visible(folder)
     found = [path for path in there if not path.is_symlink() and (path.is_dir() or path.suffix.lower() == ".zip" and path.is_file())]
-    found = [path for path in found if not path.name.endswith(MOODLE_TEXT)] or found
+    filed = {MOODLE.sub("", path.name) for path in found if not path.name.endswith(MOODLE_TEXT)}
+    found = [path for path in found if not (path.name.endswith(MOODLE_TEXT) and MOODLE.sub("", path.name) in filed)]
     if not found:
         what = f"only {', '.join(path.name for path in there[:3])}" if there else "nothing"
         raise ClassError(f"{folder} holds {what}; each submission is a sub-folder or a zip in it")

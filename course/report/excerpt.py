@@ -70,7 +70,7 @@ class Excerpts:
 
     def _anonymous(self, text, method):
         """The method's lines without comments, its docstring, strings that are not the handout's, and names of people."""
-        lines = text.splitlines(keepends=True)
+        lines = list(io.StringIO(text))  # as tokenize and ast count them; splitlines parts at a form feed, too
         for token in reversed(list(tokenize.generate_tokens(io.StringIO(text).readline))):
             if token.type == tokenize.COMMENT or token.type == tokenize.STRING and not self._ours(token.string):
                 (first, begin), (last, end) = token.start, token.end

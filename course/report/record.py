@@ -4,6 +4,8 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
+PRINTED = "It printed, among other things: "  # how a note begins that tells what a submission printed
+
 
 @dataclass(frozen=True)
 class Property:

@@ -4,6 +4,7 @@ import json
 import textwrap
 from collections import Counter
 
+from course.report.record import PRINTED
 from course.report.safe import plain
 
 WIDTH = 80
@@ -108,7 +109,7 @@ def prairielearn(record):
         for section in record.sections
         for name, points, out_of, output in _tests(section)
     ]
-    if record.notes and not record.points:
+    if not record.points and any(not note.startswith(PRINTED) for note in record.notes):
         return _json({"gradable": False, "format_errors": list(record.notes), "message": _head(record), "tests": tests})
     score = min(1.0, record.points / automatic) if automatic else 0.0
     return _json({"gradable": True, "score": score, "message": _head(record), "tests": tests})

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from course.grading import again, depends, guard
 from course.grading.classroom import ClassError, grade_all
 from course.grading.grading import grade
 from course.grading.rubric import POINTS
+from course.marking import marks
 from course.report.safe import file_name
 
 ROOT = Path(__file__).parents[2]
@@ -178,8 +180,16 @@ def test_regrade_requests_are_lines_in_a_file_and_stand_in_the_report(school):
 
 def test_a_stopped_grading_replaces_the_record_and_says_so(school):
     old, new = a_record("a", shifted=False), guard._Grading._stopped
-    stopped, _ = new(type("One", (), {"name": "a", "began": 0})(), "took more than 150 s")
-    assert again.merged(old, stopped, frozenset(["forward"])) == stopped
+    path = school.report.parent / "a.zip"
+    stops = lambda: new(types.SimpleNamespace(name="a", began=0, path=path), "took more than 150 s")[0]
+    path.write_bytes(b"1")
+    stopped = stops()
+    assert again.merged(old, stopped, None) == stopped
+    (kept,) = {section.points for section in again.merged(old, stopped, frozenset(["forward"])).sections if section.key == "scheduler"}
+    assert kept == 4 and again.merged(old, stopped, frozenset(["forward"])).points == 16, "what was not graded again stays"
+    path.write_bytes(b"2")
+    changed = [marks.shown_digest(one) != marks.shown_digest(other) for one, other in zip(stopped.sections, stops().sections)]
+    assert all(changed), "a mark is for the file that was there"
     moved = again.moved(old, stopped, "now", "why")
     assert (moved["from"], moved["to"]) == (22, 0) and all(row["to"] is None for row in moved["rows"])
     assert again.moved(old, dataclasses.replace(old, notes=("x",), seconds=1), "now", "why") is None

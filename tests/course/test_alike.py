@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import zipfile
 
 import measure_alike
@@ -192,6 +193,20 @@ def test_a_class_with_copies(thirty, capsys):
     assert "This is a hint for a person, not a finding." in words
     assert f"of {measured.BETWEEN[1]:,} pairs by different authors {measured.BETWEEN[0]} " in words
     assert all(f"{how} {found}" in words for how, (found, copies) in measured.COPIES.items())
+
+
+def test_the_notebook_as_a_script_is_nobodys_own(tmp_path):
+    """Two who hand it in beside modules of different hands are not more alike by it."""
+    from nbconvert import PythonExporter
+
+    for name, source in (("ada", SOLUTIONS / "a" / "r01"), ("bob", SOLUTIONS / "b" / "r02")):
+        shutil.copytree(source, tmp_path / "class" / name)
+        (tmp_path / "class" / name / "ConditionalDDPM.py").write_text(
+            PythonExporter().from_filename(alike.ROOT / "ConditionalDDPM.ipynb")[0]
+        )
+    (tmp_path / "class" / "eve.7z").write_bytes(b"7z")
+    pairs, notes = alike.compare(tmp_path / "class", tmp_path / "page.html")
+    assert not pairs and notes == ["eve.7z: is no submission of its own."]
 
 
 def test_what_cannot_be_done_is_said_before_any_work(thirty, capsys):

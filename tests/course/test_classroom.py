@@ -107,15 +107,21 @@ def test_it_goes_on_and_grades_again_only_what_changed(school, monkeypatch):
 
 
 def test_nothing_that_lies_there_is_left_out_without_a_word(school):
-    folder, report = school({"Ada L_7_assignsubmission_file_": "", "Ada L_7_assignsubmission_onlinetext_": "", "bob": ""})
-    for name in ("turing_3_4_work.7z", "gauss_7_8_DDPM.py"):
+    folder, report = school(
+        {"Ada L_7_assignsubmission_file_": "", "Ada L_7_assignsubmission_onlinetext_": "", "Ben_8_assignsubmission_onlinetext_": ""}
+    )
+    odd = os.fsdecode(b"J\xfcrgen\x1b]0;owned\x07.txt")
+    for name in ("turing_3_4_work.tar.gz", "gauss_7_8_DDPM.py", odd):
         (folder / name).write_text("x")
     said = []
-    assert grade_all(folder, report, jobs=1, grade=grade, tell=said.append) == ["turing_3_4_work.7z"]
-    assert graded(folder) == ["Ada L_7", "bob"]
+    assert grade_all(folder, report, jobs=1, grade=grade, tell=said.append) == ["turing_3_4_work.tar.gz"]
+    assert graded(folder) == ["Ada L_7", "Ben_8"], "of one who has handed in a text alone it is the submission"
     (line,) = said
-    assert "only sub-folders and zips are submissions" in line and all(name in line for name in ("turing", "gauss", "onlinetext"))
-    assert "turing_3_4_work.7z</strong>: it is no zip: unpack it into a folder" in (report / "index.html").read_text()
+    assert "each submission is a sub-folder or a zip" in line and all(name in line for name in ("turing", "gauss", "onlinetext"))
+    assert line.isprintable() and line.encode()
+    assert "turing_3_4_work.tar.gz</strong>: it is no zip: unpack it into a folder" in (report / "index.html").read_text()
+    school({"turing_3_4_work": ""})
+    assert grade_all(folder, report, jobs=1, grade=grade) == [], "as it says"
 
 
 @pytest.mark.slow

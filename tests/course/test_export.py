@@ -183,6 +183,17 @@ def test_of_two_submissions_of_one_person_the_one_that_is_looked_up_counts():
     assert not found and len(strange) == 2
 
 
+def test_who_could_not_be_graded_has_handed_in_something(tmp_path):
+    rosters.report(tmp_path / "report", ["avex", "mystery"])
+    about = {"title": "c", "submissions": ["avex", "mystery"], "failed": {"tbrax_work.7z": "it is no zip"}}
+    (tmp_path / "report" / "class.json").write_text(json.dumps(about))
+    roster, matches = rosters.write(tmp_path / "p.csv", [("Name", "ID", "Login"), *ONE]), tmp_path / "matches.csv"
+    rosters.write(matches, [("submission", "person"), ("mystery", "avex"), ("tbrax_work.7z", "tbrax")])
+    said = "\n".join(export(tmp_path / "report", roster, "csv", matches=matches)[0])
+    assert "1 submissions could not be graded: tbrax_work.7z" in said and "Braxley" not in said
+    assert "1 submissions do not count, as another one of that person was looked up: avex" in said
+
+
 def test_points_are_for_the_answer_that_was_marked(tmp_path):
     """Where a grading was stopped before its report was made, marks.json still has the points of the answer before."""
     records = rosters.report(tmp_path, ["ada"])

@@ -83,6 +83,7 @@ class ConditionalDDPM:
 def test_an_excerpt_names_nobody(tmp_path):
     folder = tmp_path / "class"
     submission(folder / "Lovelace Ada_17_assignsubmission_file_", {"DDPM.py": PERSONAL})
+    submission(folder / "Feeds", {"DDPM.py": PERSONAL.replace("class Cond", "\f\n\f\nclass Cond")})  # which no line of Python ends at
     submission(folder / "Long", {"DDPM.py": PERSONAL.replace("        return", "        x = 1\n        y = 2\n        return")})
     submission(folder / "Broken", {"DDPM.py": "class ConditionalDDPM:\n  def scheduler(:\n"})
     submission(folder / "Without", {"DDPM.py": "x = 1\n"})
@@ -95,6 +96,7 @@ def test_an_excerpt_names_nobody(tmp_path):
         '    note = "…"',
         '    return {"beta_t": …_beta, "…": "…"}',
     ), "without the handout's line on beta_1"
+    assert show("scheduler", ["Feeds"])[1] == lines
     assert show("scheduler", ["Broken", "Without"]) is None and show("guidance", ["Long"]) is None and show("network", []) is None
 
 

@@ -1,5 +1,6 @@
 """nbgrader makes and grades the assignment: nothing of a solution goes out, and the student's files are what is graded."""
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pytest
 
 from course.handout.banners import TASKS
 from course.handout.handout import ANSWER, NOTEBOOK, ROOT, HandoutError, leaks
-from course.platforms.nbgrader import ASSIGNMENT, SECTIONS, course
+from course.platforms.nbgrader import ASSIGNMENT, CHECK, SECTIONS, course
 
 # The small settings smaller still, as a student may write them: nbgrader runs all of the notebook.
 TINY = {
@@ -90,6 +91,16 @@ def grades(folder, student):
     with Gradebook(f"sqlite:///{folder}/gradebook.db") as gradebook:
         (notebook,) = gradebook.find_submission(ASSIGNMENT, student).notebooks
         return {grade.name: grade.auto_score for grade in notebook.grades}
+
+
+def test_a_module_that_ends_pytest_has_not_passed(tmp_path, monkeypatch):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_scheduler.py").write_text("import sys; sys.path.insert(0, '.')\nimport DDPM\ndef test(): pass\n")
+    monkeypatch.chdir(tmp_path)
+    for code, passes in (("", True), ("import os; os._exit(0)", False), ("1 / 0", False)):
+        (tmp_path / "DDPM.py").write_text(code)
+        with contextlib.nullcontext() if passes else pytest.raises(AssertionError):
+            exec(CHECK.format(section="scheduler"), {})
 
 
 def test_the_source_for_nbgrader(tmp_path):

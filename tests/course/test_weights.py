@@ -80,6 +80,17 @@ def test_trained_ones_earn_their_points_but_not_the_ones_that_ship(trained, monk
     assert share == 1 and "loss is 0.1" in notes[1] and notes[2] == weights.CANNOT
 
 
+@pytest.mark.parametrize("right", [25, 45, 50])
+def test_a_share_is_reached_by_as_many_digits(right, trained, monkeypatch):
+    """45 of 50 are 0.9, which they are not in float32."""
+    read = torch.arange(10).repeat_interleave(weights.EACH)
+    read[right:] = (read[right:] + 1) % 10
+    monkeypatch.setattr(weights.reader, "read", lambda *_: (read, None))
+    monkeypatch.setattr(weights.samplers, "sample", lambda model, labels, *_, **__: torch.zeros(len(labels), 1, 28, 28))
+    monkeypatch.setattr(weights, "SHARES", ((4, 2.0),))  # no further tests
+    assert weights._judged(trained, torch.Generator())[0] == right / 50
+
+
 def test_how_far_pictures_are_apart():
     images = torch.tensor([0.0, 0.3, 0.1, 0.5]).view(4, 1, 1, 1).expand(4, 1, 28, 28)
     assert weights._apart(images, torch.tensor([0, 0, 1, 1])).tolist() == pytest.approx([0.3, 0.4], abs=1e-5)

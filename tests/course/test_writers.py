@@ -13,7 +13,7 @@ from course.handout.handout import NOTEBOOK, ROOT
 from course.intake import notebook
 from course.intake.notebook import pieces
 from course.report import writers
-from course.report.record import Record, Section, from_json, to_json
+from course.report.record import PRINTED, Record, Section, from_json, to_json
 from course.report.safe import cell, file_name, plain
 
 EVIL_PLAIN = '<script>alert("x")</script> & "quoted" ?'
@@ -69,6 +69,11 @@ def test_prairielearn():
     assert sum(test["points"] for test in results["tests"]) == 25 and sum(test["max_points"] for test in results["tests"]) == 30
     assert all(isinstance(test["points"], int | float) for test in results["tests"]), "one without points hides those of all"
     assert json.loads(writers.prairielearn(a_record(shifted=False, trained=8)))["score"] == 1
+
+
+def test_what_a_submission_printed_makes_no_zero_an_attempt_that_is_not_counted():
+    record = Record("a", (Section("network", "1", 0, 6),), (f"{PRINTED}hello",))
+    assert json.loads(writers.prairielearn(record))["gradable"]
 
 
 def test_what_cannot_be_checked_costs_no_attempt_on_prairielearn():
