@@ -17,7 +17,7 @@ from lab.training.trainer import TrainingError
 from utils import best_device, load_model, solver
 
 ROW = 20  # digits of a string on one line
-OMEGAS = [0, 0.5, 1, 2, 5]  # that `evaluate` judges
+OMEGAS, SAMPLES = [0, 0.5, 1, 2, 5], 5000  # that `evaluate` judges
 MODELS = {"single": pretrained.DIGITS, "pair": pretrained.PAIRS}  # the weights for `write`: one digit an image, or two
 
 
@@ -87,7 +87,8 @@ def evaluate(arguments):
     distilled = model.dmconfig.process == samplers.FEW
     omegas = arguments.omega or ([model.dmconfig.omega] if distilled else OMEGAS)
     grid = omegas, arguments.method or [samplers.FEW if distilled else samplers.METHOD], arguments.steps, arguments.seeds
-    rows = quality.sweep(model, *grid, arguments.samples, out.with_suffix(".csv"), reporter)
+    samples = min(SAMPLES, quality.most(model.dmconfig)) if arguments.samples is None else arguments.samples
+    rows = quality.sweep(model, *grid, samples, out.with_suffix(".csv"), reporter)
     quality.figure(rows).savefig(out, dpi=150)
 
 
@@ -299,7 +300,7 @@ def parser():
 
     command = commands.add_parser("evaluate", help="say how good a model's digits are", description=evaluate.__doc__)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
-    command.add_argument("--samples", type=int, default=5000, help="digits for each row (default: 5000)")
+    command.add_argument("--samples", type=int, help=f"digits for each row (default: {SAMPLES}, or as many as the set has)")
     command.add_argument("--omega", type=float, nargs="+", help=f"default: {' '.join(map(str, OMEGAS))}; of a distilled network, its own")
     command.add_argument("--method", choices=(*METHODS, samplers.ANCESTRAL), nargs="+", default=[], help=f"default: {samplers.METHOD}")
     command.add_argument("--steps", type=int, nargs="+", help=f"default: the method's, as {samplers.STEPS} of {samplers.METHOD}")

@@ -1,5 +1,7 @@
 """A class looked through for submissions that are too much alike: read, compared, and laid out on a page for a person."""
 
+import ast
+import contextlib
 import re
 import tempfile
 from dataclasses import dataclass, field
@@ -50,9 +52,17 @@ class Given:
 
 
 def script(path):
-    """The code of a notebook file, as Jupyter's export makes a script of it."""
-    cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-    return re.sub(r"(?m)^([ \t]*)[%!].*$", r"\1get_ipython().system('')", "\n".join(cells))
+    """The code of a notebook file, as Jupyter's export makes a script of it, without cells that are no Python."""
+    cells = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type != "code" or cell.source.startswith("%%"):
+            continue
+        source = re.sub(r"(?m)^([ \t]*)!.*$", r"\1get_ipython().system('')", cell.source)
+        source = re.sub(r"(?m)^([ \t]*)%.*$", r"\1get_ipython().run_line_magic('', '')", source)
+        with contextlib.suppress(SyntaxError, ValueError):
+            ast.parse(source)
+            cells.append(source)
+    return "\n".join(cells)
 
 
 def compare(folder, out, earlier=(), report=None, handout=()):

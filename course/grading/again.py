@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from course.grading import depends
 from course.grading.rubric import POINTS, TITLES
+from course.report.record import STOPPED
 
 
 class Course:
@@ -62,8 +63,9 @@ def merged(old, new, sections):
     if sections is None:
         return new
     fresh = {section.key: section for section in new.sections if section.key in sections}
+    kept = [note for note in old.notes if not note.startswith(STOPPED)]
     both = tuple(fresh.get(section.key, section) for section in old.sections)
-    return dataclasses.replace(new, sections=both, notes=tuple(dict.fromkeys((*old.notes, *new.notes))))
+    return dataclasses.replace(new, sections=both, notes=tuple(dict.fromkeys((*kept, *new.notes))))
 
 
 def moved(old, new, when, why):

@@ -12,7 +12,7 @@ from multiprocessing import connection
 from pathlib import Path
 
 from course.grading.submissions import digest
-from course.report.record import Record, Section, from_json, to_json
+from course.report.record import STOPPED, Record, Section, from_json, to_json
 from course.sandbox import folder
 
 SECONDS = 150  # by the wall clock: course.grading.grading's own limit is 60, 120 where the machine is busy
@@ -76,8 +76,10 @@ class _Grading:
     def _stopped(self, why):
         from course.grading.rubric import POINTS, TITLES  # here, as torch takes seconds
 
-        note = f"The grading of this submission {why}. Nothing in it is judged; a person marks all of it."
-        look = f"{LOOK} Its digest is {digest(self.path)[:16]}."  # marks are for what was handed in then
+        note = f"{STOPPED}{why}. What is open here, a person marks."
+        look = LOOK
+        with contextlib.suppress(OSError):  # of a file that is gone; a record is made whatever happens
+            look += f" Its digest is {digest(self.path)[:16]}."  # marks are for what was handed in then
         sections = tuple(Section(key, TITLES[key], None, points, shown=(("text", look),)) for key, points in POINTS.items())
         return Record(self.name, sections, (note,), ("It was stopped.",), time.monotonic() - self.began), None
 

@@ -24,9 +24,9 @@ KEPT_BACK = (
     "lab/speed/baseline.py", "lab/speed/bench.py", "lab/diffusion/schedules.py", "lab/distillation", "lab/README.md",
     "lab/editing/deepfloyd.py", "lab/editing/pixel_models.py",
     *(f"lab/playground/{name}.py" for name in ("export", "network", "runtime")),
-    *(f"lab/playground/page/{name}" for name in ("engine", "main.js", "worker.js", "LICENSE-onnxruntime.txt")),
+    *(f"lab/playground/page/{name}" for name in ("engine", "main.js", "disk.js", "worker.js", "LICENSE-onnxruntime.txt")),
     "lab/weights/digits.safetensors", "lab/weights/pairs.safetensors", "lab/weights/few.safetensors",
-    "tests/lab", "tests/course", "tests/explorations", "tests/wrong_solutions.py",
+    "tests/lab", "tests/course", "tests/explorations", "tests/wrong_solutions.py", "tests/browser.py",
     "tests/test_notebook.py", "tests/test_config.py", "tests/test_fuzz.py", "tests/test_utils.py", "tests/test_floors.py", "pics/draw.py",
     *(f"pics/report_{name}.png" for name in ("class", "student", "marking", "again", "alike", "lecture")), "pics/playground.png",
 )  # fmt: skip

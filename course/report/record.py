@@ -4,7 +4,8 @@ import dataclasses
 import json
 from dataclasses import dataclass
 
-PRINTED = "It printed, among other things: "  # how a note begins that tells what a submission printed
+# How notes begin that tell what a submission printed, and that its grading was stopped.
+PRINTED, STOPPED = "It printed, among other things: ", "The grading of this submission "
 
 
 @dataclass(frozen=True)

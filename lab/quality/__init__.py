@@ -5,7 +5,7 @@ The names of lab.quality.metrics, which is imported on first use: scikit-learn t
 
 import importlib
 
-__all__ = ["ANCESTRAL", "evaluate", "figure", "line", "proportional_labels", "real_mnist", "sweep"]
+__all__ = ["ANCESTRAL", "evaluate", "figure", "line", "most", "proportional_labels", "real_mnist", "sweep"]
 
 
 def __getattr__(name):

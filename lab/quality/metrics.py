@@ -68,6 +68,13 @@ def proportional_labels(count, dmconfig=None):
     return labels[_shuffled(count)]
 
 
+def most(dmconfig=None):
+    """The most pictures of a set that can be judged: of as many there is a floor. Without dmconfig, MNIST's."""
+    reference = Reference.of(dmconfig)
+    train, test = (_targets(reference.real(part)).bincount(minlength=reference.dmconfig.num_classes) for part in (True, False))
+    return min(MOST, *(int(own * test.sum() // tested) for own, tested in zip(train, test) if tested))
+
+
 def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
     """Judge `count` digits of `model` for each of `omegas`, `methods`, `steps` and `seeds`; a dict each, and a line in the CSV file `path`.
 

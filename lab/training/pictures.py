@@ -86,9 +86,9 @@ def _parts(root, train=True):
     if not root.is_dir():
         raise ValueError(f"data = {str(root)!r}; allowed is {', '.join(SHAPES)}, or a folder of pictures with one sub-folder a class")
     there = [part for part in ("train", "test") if (root / part).is_dir()]
-    if len(there) == 1:
+    if len(there) == 1 and any(path.is_dir() and not path.name.startswith(".") for path in (root / there[0]).iterdir()):
         raise DataError(f"{root} has a folder {there[0]}; allowed are both train and test, or neither")
-    return (root / ("train" if train else "test"), None) if there else (root, TESTED)
+    return (root / ("train" if train else "test"), None) if len(there) == 2 else (root, TESTED)
 
 
 def _classes(folder):

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from checks.student import stops
+from checks.student import is_unwritten, stops
 
 SEE = "See 1. Denoising network in the notebook."
 PROPERTIES = {
@@ -67,10 +67,8 @@ class Stopped(Exception):
 def asked(act, *args, **options):
     try:
         return act(*args, **options)
-    except NotImplementedError:
-        raise
     except Exception as error:
-        if getattr(error, "final", False):
+        if is_unwritten(error) or getattr(error, "final", False):
             raise
         raise Stopped(stops("The network", error)) from error
 

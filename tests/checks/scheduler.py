@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from checks.student import stops
+from checks.student import is_unwritten, stops
 from checks.truth import DEFAULT, NAMES, OTHER, float32_error, schedule, tables
 from checks.verdict import first
 
@@ -71,10 +71,8 @@ def ask_any(process, t):
     for form in FORMS:
         try:
             return form, ask(process, form, t)
-        except NotImplementedError:
-            raise
         except (Exception, Unreadable) as error:
-            if getattr(error, "final", False):  # the process has ended, or hangs
+            if is_unwritten(error) or getattr(error, "final", False):  # the process has ended, or hangs
                 raise
             said = said or (error if isinstance(error, Unreadable) else Unreadable(stops("scheduler", error)))
     raise said

@@ -138,10 +138,8 @@ class Student:
                 answers = Answers(predict)
                 try:
                     return answers.calls, call(self.process(settings, answers, right, scalar, seed), conditions.clone()), form
-                except NotImplementedError:
-                    raise
                 except Exception as error:
-                    if getattr(error, "final", False):  # the process has ended, or hangs
+                    if is_unwritten(error) or getattr(error, "final", False):  # the process has ended, or hangs
                         raise
                     said = said or error
         raise said

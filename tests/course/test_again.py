@@ -187,9 +187,13 @@ def test_a_stopped_grading_replaces_the_record_and_says_so(school):
     assert again.merged(old, stopped, None) == stopped
     (kept,) = {section.points for section in again.merged(old, stopped, frozenset(["forward"])).sections if section.key == "scheduler"}
     assert kept == 4 and again.merged(old, stopped, frozenset(["forward"])).points == 16, "what was not graded again stays"
+    afterwards = again.merged(again.merged(old, stopped, frozenset(["forward"])), old, frozenset(["forward"]))
+    assert afterwards.points == 22 and not any("was stopped" in note or "took more" in note for note in afterwards.notes)
     path.write_bytes(b"2")
     changed = [marks.shown_digest(one) != marks.shown_digest(other) for one, other in zip(stopped.sections, stops().sections)]
     assert all(changed), "a mark is for the file that was there"
+    path.unlink()
+    assert not stops().points, "a record there is in any case"
     moved = again.moved(old, stopped, "now", "why")
     assert (moved["from"], moved["to"]) == (22, 0) and all(row["to"] is None for row in moved["rows"])
     assert again.moved(old, dataclasses.replace(old, notes=("x",), seconds=1), "now", "why") is None

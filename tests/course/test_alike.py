@@ -6,6 +6,7 @@ import shutil
 import zipfile
 
 import measure_alike
+import nbformat
 import pytest
 from catalogue import SOLUTIONS, Row, attempt, outcome
 from disguise import DISGUISES, disguised
@@ -205,7 +206,13 @@ def test_the_notebook_as_a_script_is_nobodys_own(tmp_path):
             PythonExporter().from_filename(alike.ROOT / "ConditionalDDPM.ipynb")[0]
         )
     (tmp_path / "class" / "eve.7z").write_bytes(b"7z")
-    pairs, notes = alike.compare(tmp_path / "class", tmp_path / "page.html")
+    handout = tmp_path / "handout"
+    handout.mkdir()
+    cells = [nbformat.v4.new_code_cell(source) for source in ("files = !ls", "%%bash\nls", "torch?", "x = 1")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), handout / "other.ipynb")
+    (handout / "DDPM.py").write_text("x = 1")
+    assert alike.script(handout / "other.ipynb") == "x = 1", "what is no Python is left out"
+    pairs, notes = alike.compare(tmp_path / "class", tmp_path / "page.html", handout=[handout])
     assert not pairs and notes == ["eve.7z: is no submission of its own."]
 
 

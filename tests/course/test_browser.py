@@ -270,6 +270,30 @@ def test_the_browser_merges_as_the_command_does(opened, tmp_path):
         assert theirs == [ours["rubric"], ours["answers"]]
 
 
+def test_another_tab_takes_neither_the_focus_nor_what_is_typed_and_is_not_overwritten(opened, tmp_path):
+    """The other tab's news come as an event of the browser's storage."""
+    tab = opened(small_report(tmp_path / "report"))
+    tab.evaluate("ask('guidance')")
+    press(tab, "j", "c")
+    tab.keyboard.type("old")
+    press(tab, "Escape", "c")
+    tab.evaluate(
+        """() => {
+          const [id] = Object.keys(marks.answers), other = structuredClone(marks);
+          const [before] = other.answers[id].guidance;
+          other.answers[id].guidance = [{ ...before, comment: "newer", revision: "ff", after: [...before.after, before.revision] }];
+          dispatchEvent(new StorageEvent("storage", { key: STORE, newValue: JSON.stringify({ ...other, unsaved: true }) }));
+          writeComment(document.activeElement); // as when the tab is left
+        }"""
+    )
+    comment = "Object.values(marks.answers)[0].guidance.map((each) => each.comment)"
+    assert tab.evaluate(comment) == ["newer"], "nothing had been typed since"
+    tab.keyboard.type("er")
+    assert tab.evaluate("document.activeElement.value") == "older"
+    press(tab, "Escape")
+    assert tab.evaluate(comment) == ["older"] and tab.evaluate("document.activeElement.tagName") != "BODY"
+
+
 def test_the_browser_counts_as_the_command_does(opened, tmp_path):
     tab = opened(small_report(tmp_path / "report"))
     for _ in range(2):  # the second time the answer has the focus already

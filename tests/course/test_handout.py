@@ -39,6 +39,8 @@ def test_a_student_gets_what_is_needed_and_no_more(made):
         assert name in there
     unwanted = (*KEPT_BACK, ".", "course", "explorations", "data", "save")
     assert not [name for name in there if name.startswith(unwanted) or name.endswith(".pyc")]
+    tests = {name for name in there if name.startswith("tests/") and name.count("/") == 1}
+    assert tests == {"tests/conftest.py", *(f"tests/test_{name}.py" for name in ("network", "scheduler", "forward", "sample", "flow"))}
 
 
 def test_no_solution_is_in_it(made):

@@ -76,6 +76,12 @@ def test_an_error_of_torch_is_not_taken_for_a_method_that_nobody_has_written():
     assert not found.unwritten and "NotImplementedError" in str(found.faults) and "not written" not in str(found.faults)
 
 
+def test_an_error_of_torch_in_what_nobody_asked_for_costs_nothing():
+    raises = 'if t.ndim < 4:\n            raise NotImplementedError("not for these")\n        '
+    found = verdict("network", [("temb1 = self.timeembed1(t)", raises + "temb1 = self.timeembed1(t)")])
+    assert not found.faults and any("(B, 1, 1, 1) only" in note for note in found.notes)
+
+
 def test_one_time_for_all_pictures_is_a_note():
     """A network of one's own may take it; the course's blocks do not."""
     found = verdict("sample", [("(steps[i] / T).expand(len(x), 1, 1, 1)", "(steps[i] / T).view(1, 1, 1, 1)")])

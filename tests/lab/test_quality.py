@@ -110,7 +110,7 @@ def test_the_floor_is_of_as_many_pictures_as_are_judged(monkeypatch):
     reference = metrics.Reference(DMConfig())
     monkeypatch.setattr(reference, "real", lambda train: few)
     monkeypatch.setattr(metrics.Reference, "of", staticmethod(lambda dmconfig=None: reference))
-    assert reference.floor(100) > -1e-3
+    assert quality.most() == 150 and reference.floor(quality.most()) > -1e-3
     for judging in (lambda: reference.floor(300), lambda: quality.evaluate(torch.rand(300, 1, 28, 28), torch.arange(300) % 10)):
         with pytest.raises(ValueError, match="300 pictures to judge, and 150 in the same proportions to train with"):
             judging()

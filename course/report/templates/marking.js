@@ -223,7 +223,7 @@ function drawMarks(key, article) {
     const number = make("span", { className: "quiet", ariaHidden: "true" }, place < 10 ? String((place + 1) % 10) : "");
     return make("label", { className: "item" }, box, number, make("span", {}, versions[0].text), make("span", { className: "points" }, shownPoints(versions[0].points)));
   });
-  const comment = make("textarea", { value: answer.comment, maxLength: 5000, rows: 2 });
+  const comment = make("textarea", { defaultValue: answer.comment, maxLength: 5000, rows: 2 });
   const versions = answerOf(key, id);
   const notes = why ? [make("div", { className: "differ" }, `${why[0].toUpperCase()}${why.slice(1)}.`, ...choices(key, id, versions))] : [];
   const by = versions.length && !differ(versions) && versions[0].by ? [make("span", { className: "quiet" }, ` by ${versions[0].by}`)] : [];
@@ -385,8 +385,9 @@ function writeComment(area) {
   if (!area.isConnected) return; // it has been drawn anew, after what was in it had been written
   const article = area.closest("article");
   const key = keyOf(article);
-  if (area.value === plainAnswer(key, article.dataset.id).comment) return;
+  if (area.value === area.defaultValue) return; // nothing typed: another tab may have written something newer
   setAnswer(key, article.dataset.id, { comment: area.value });
+  area.defaultValue = area.value;
   drawCounts();
 }
 
