@@ -8,7 +8,6 @@ import shutil
 import socket
 from pathlib import Path
 
-import browser
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
@@ -201,5 +200,7 @@ def node():
 @pytest.fixture(scope="session")
 def chromium():
     """A headless browser, driven by Playwright."""
+    import browser  # here, as processes that tests start have other paths
+
     with browser.chromium() as found:
         yield found
