@@ -295,6 +295,13 @@ WRONG = [
         "one t is drawn for the whole batch",
     ),
     ("forward", "t never T", [("torch.randint(1, T + 1, ", "torch.randint(1, T, ")], "t = T is never drawn"),
+    ("scheduler", "one of t_s for all", [(READ, "at = (t_s.to(home) - 1).max().view(1)")], "returns the values of one alone"),
+    ("forward", "schedule asked for t - 1", [("at = self.scheduler(t)\n        x_t", "at = self.scheduler(t - 1)\n        x_t")], "it takes t itself"),
+    ("forward", "t up to T + 1", [("torch.randint(1, T + 1, ", "torch.randint(1, T + 2, ")], r"t = T \+ 1 is drawn"),
+    ("sample", "clamped before the noise", [('x = at["oneover_sqrt_alpha"][i] * x', 'x = (at["oneover_sqrt_alpha"][i] * x).clamp(-1, 1)')], "cut off inside the loop"),
+    ("sample", "divided by the root of alpha_bar", [('x = at["oneover_sqrt_alpha"][i] * x', 'x = 1 / at["sqrt_alpha_bar"][i] * x')], "alpha_bar"),
+    ("sample", "weights of the two change places", [(GUIDE, "omega * eps_c - (1 + omega) * eps_u")], r"1 \+ omega weighs the unconditional"),
+    ("sample", "scaled back twice", [(SHOW, "x = x * STD + MEAN\n        " + SHOW)], "scaled back twice"),
     ("forward", "no number", [(LOSS, '/ T, c), noise) * float("nan")')], "the loss is nan, or its gradient is not finite"),
     ("forward", "schedule asked in another shape", [("at = self.scheduler(t)", "at = self.scheduler(t.view(-1, 1, 1, 1))")], "in a form that it does not take"),
     ("sample", "schedule asked in another shape", [("at = self.scheduler(steps)", "at = self.scheduler(steps.view(-1, 1, 1, 1))")], "in a form that it does not take"),
@@ -318,16 +325,16 @@ WRONG = [
     (
         "forward",
         "summed loss",
-        [("self.loss_fn(self.network", "F.mse_loss(reduction='sum', input=self.network"), (LOSS, "/ T, c), target=noise)")],
+        [("self.loss_fn(self.network", "nn.functional.mse_loss(reduction='sum', input=self.network"), (LOSS, "/ T, c), target=noise)")],
         "summed, not averaged",
     ),
-    ("forward", "absolute loss", [("self.loss_fn(self.network", "F.l1_loss(self.network")], "mean absolute error"),
+    ("forward", "absolute loss", [("self.loss_fn(self.network", "nn.functional.l1_loss(self.network")], "mean absolute error"),
     ("forward", "loss without graph", [(LOSS, "/ T, c), noise).detach()")], "has no graph"),
     (
         "forward",
         "loss a picture",
         [
-            ("self.loss_fn(self.network", "F.mse_loss(reduction='none', input=self.network"),
+            ("self.loss_fn(self.network", "nn.functional.mse_loss(reduction='none', input=self.network"),
             (LOSS, "/ T, c), target=noise).mean((1, 2, 3))"),
         ],
         "loss is one number",
@@ -400,7 +407,7 @@ WRONG = [
     ("sample", "upwards", [("range(T, 0, -1)", "range(1, T + 1)")], "run upwards"),
     ("sample", "every other step", [("range(T, 0, -1)", "range(T, 0, -2)")], "every other step"),
     ("sample", "raw time", [("(steps[i] / T)", "steps[i].float()")], "given t itself"),
-    ("sample", "shifted time", [("(steps[i] / T)", "(i / torch.tensor(T))")], "counted from 0"),
+    ("sample", "shifted time", [("(steps[i] / T)", "(i / torch.tensor(T))")], "counted from 0|run from T - 1 to 0"),
     ("sample", "same time always", [("(steps[i] / T)", "(steps[-1] / T)")], "always told the same time"),
     (
         "sample",
@@ -518,7 +525,7 @@ OTHER_PROCESS = """
             values = self.scheduler(t)
             noise = torch.randn_like(images)
             noisy = values['sqrt_alpha_bar'][..., None, None] * images + values['sqrt_oneminus_alpha_bar'][..., None, None] * noise
-            c = F.one_hot(conditions, self.dmconfig.num_classes).float()
+            c = nn.functional.one_hot(conditions, self.dmconfig.num_classes).float()
             mask = torch.rand(B) < self.dmconfig.mask_p
             c[mask] = self.dmconfig.condition_mask_value
             return self.loss_fn(self.network(noisy, t[..., None, None] / T, c), noise)
@@ -526,7 +533,7 @@ OTHER_PROCESS = """
         def sample(self, conditions, omega):
             config, B = self.dmconfig, conditions.shape[0]
             with torch.no_grad():
-                c = F.one_hot(conditions, config.num_classes).float() if conditions.dim() == 1 else conditions
+                c = nn.functional.one_hot(conditions, config.num_classes).float() if conditions.dim() == 1 else conditions
                 x = torch.randn(B, config.num_channels, *config.input_dim)
                 for t in range(config.T, 0, -1):
                     z = torch.randn(x.shape) if t > 1 else 0
@@ -630,7 +637,7 @@ RIGHT = [
         c = c * keep + mask_value * (1 - keep)
         at = self.scheduler(t[:, None])
         x_t = at["sqrt_alpha_bar"].view(-1, 1, 1, 1) * images + at["sqrt_oneminus_alpha_bar"].view(-1, 1, 1, 1) * noise
-        noise_loss = F.mse_loss(noise, self.network(x_t, t / T, c))
+        noise_loss = nn.functional.mse_loss(noise, self.network(x_t, t / T, c))
         """,
             )
         ],
@@ -733,7 +740,7 @@ RIGHT = [
     (
         "sample",
         "labels only",
-        [("c = one_hot(conditions, self.dmconfig.num_classes, None, device)", "c = F.one_hot(conditions, self.dmconfig.num_classes).float()")],
+        [("c = one_hot(conditions, self.dmconfig.num_classes, None, device)", "c = nn.functional.one_hot(conditions, self.dmconfig.num_classes).float()")],
     ),
     ("sample", "one-hot rows only", [("c = one_hot(conditions, self.dmconfig.num_classes, None, device)", "c = conditions.float()")]),
     (

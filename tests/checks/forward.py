@@ -19,6 +19,7 @@ PROPERTIES = {
 }
 FEW_STEPS = dict(T=50, beta_1=2e-3, beta_T=4e-1, mask_p=0.3, num_feat=16, precision="float32")
 PIXELS = 28 * 28
+SEEDED = "two calls of forward draw the same noise: set no seed inside forward."
 FROM_ZERO = "torch.randint(0, T) is drawn from: the lower end counts, the upper does not, so torch.randint(1, T + 1)"
 
 
@@ -74,9 +75,10 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
             raise
         if is_of_form(error):
             verdict.fault("time", f"forward asks the schedule in a form that it does not take ({error}).")
-        else:
-            verdict.fault("time", f"forward draws a t outside 1 … T ({error}).", FROM_ZERO)
+        outside = error
         calls, (loss, slopes, after), form = student.run(settings, predict, labels, call, seed, lenient=True)
+        if not is_of_form(outside):
+            judge_outside(outside, calls, settings["T"], verdict)
     if form != "labels":
         verdict.note("forward takes conditions as one-hot rows and not as labels (B,), which this edition of the course hands it.")
     if not calls:
@@ -87,12 +89,25 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
     if not torch.is_tensor(loss) or loss.numel() != 1:
         shape = f"shape {tuple(loss.shape)}" if torch.is_tensor(loss) else type(loss).__name__
         verdict.fault("loss", f"forward returned {shape}; the loss is one number, the mean over everything, as a 0-dim tensor.")
+        slopes = [slope / loss.numel() if slope is not None else None for slope in slopes] if torch.is_tensor(loss) else slopes
+        loss = loss.mean() if torch.is_tensor(loss) else loss
     elif loss.ndim:
         verdict.note(f"forward returns the loss as a tensor of shape {tuple(loss.shape)}; one number, a 0-dim tensor, is asked for.")
     used = [slope is not None and bool(slope.any()) for slope in slopes]
     if torch.is_tensor(loss) and not any(used):
         verdict.fault("loss", "the loss has no graph, so nothing can learn from it: no .item(), no .detach(), no torch.no_grad().")
     return rows(settings, images, labels, calls, loss, slopes if any(used) else None, verdict, seed)
+
+
+def judge_outside(error, calls, T, verdict):
+    """A t outside 1 … T: drawn too low, too high, or drawn rightly and not handed on as it is."""
+    told = np.concatenate([array(call.t) for call in calls]) if calls else np.zeros(1)
+    if 0 < told.min() and told.max() <= 1 + 1e-6:
+        verdict.fault("time", f"forward asks the schedule for a t outside 1 … T ({error}).", "the schedule is asked for t - 1, or t + 1: it takes t itself")
+    elif f"to {T + 1};" in str(error) or told.max() > T + 0.5 or 1 < told.max() < 1 + 1.5 / T:
+        verdict.fault("time", f"forward draws a t outside 1 … T ({error}).", "t = T + 1 is drawn: the upper end of torch.randint does not count, so torch.randint(1, T + 1)")
+    else:
+        verdict.fault("time", f"forward draws a t outside 1 … T ({error}).", FROM_ZERO)
 
 
 def is_outside(error):
@@ -142,7 +157,8 @@ def judge_error(run, verdict, told="algorithm 3 takes the squared error"):
         verdict.fault("loss", f"the loss is {run.loss:g}, or its gradient is not finite, for ordinary images.")
         return
     count = run.out.size
-    if np.ptp(abs(run.slope)) <= 1e-4 * abs(run.slope).max():
+    pulls = abs(run.slope[run.slope != 0])  # where a prediction is met to the last bit the gradient of |.| is 0
+    if pulls.size > 0.99 * run.slope.size and np.ptp(pulls) <= 1e-4 * pulls.max():
         verdict.fault("loss", "every pixel pulls equally hard on the prediction, however wrong it is.",
                       f"the loss is a mean absolute error: {told} (self.loss_fn)")  # fmt: skip
         return
@@ -370,7 +386,7 @@ def judge_time_steps(runs, verdict):
     """Every picture has a time step of its own, every t in 1 … T as often as another."""
     T = runs[0].settings["T"]
     found = [run if run.t is not None else run.loud for run in runs]
-    if any(run is None for run in found) or "time" in verdict.faults:
+    if any(run is None for run in found) or "time" in verdict.faults or SEEDED in [fault.says for fault in verdict.faults.get("noise", ())]:
         return
     t = np.concatenate([run.t for run in found])
     count = np.bincount(t, minlength=T + 1)[1:]
@@ -396,7 +412,7 @@ def judge_noise(runs, verdict):
     if any(noise is None for noise in known):
         return
     if known[0].shape == known[1].shape and abs(known[0] - known[1]).max() < 1e-2 or abs(known[-1] - known[-2]).max() < 1e-3:
-        verdict.fault("noise", "two calls of forward draw the same noise: set no seed inside forward.")
+        verdict.fault("noise", SEEDED)
     noise = np.concatenate([each for each in known if np.isfinite(each).all()])
     n, each = noise.size, noise[0].size
     about = noise - noise.mean()

@@ -27,6 +27,10 @@ PROPERTIES = {
     "image": (0.5, "pictures leave scaled back by x * 0.3081 + 0.1307 and clamped to [0, 1]"),
 }
 PIXELS = 28 * 28
+CUT = "the values of x_t or x_0 are cut off inside the loop: clamp once, after the last step"
+CROSSED = ("x_t of a picture goes on with what the network predicted for another one: the answers are taken apart "
+           "in another order than they were put together.")  # fmt: skip
+EARLY, FROM_BELOW = "the schedule is read one step early", "the steps run from T - 1 to 0"
 R = 0.7
 QUIET, LOUD = 0.5, 100.0  # size of P and Q: with one, pictures lie around [0, 1]; with the other, small differences of weights show
 RUNS = [
@@ -81,6 +85,8 @@ class Run:
     other_t: object = None
     mixed: bool = False   # whether the two predictions are made from different x, so that no step can be judged
     beyond: bool = False  # whether steps past t = 1 were left out
+    cut: bool = False     # whether values are cut off inside the loop, or the predictions are those of others: no more can be said
+    early: bool = False   # whether the whole loop runs one step early
     silent_first: bool = False  # whether the step from t = T adds no noise
 
 
@@ -167,7 +173,7 @@ def follow(run, calls):
         (array(call.x)[i].reshape(-1), float(call.t[i]), call.c.numpy()[i], kind)
         for call in calls for i, kind in enumerate(classes(call.c.numpy()))
     ]  # fmt: skip
-    seen = list(dict.fromkeys(kind for *_, kind in rows if kind < 10))
+    seen = list(dict.fromkeys(int(kind) for *_, kind in rows if kind < 10))
     if sorted(seen) == sorted(run.labels):
         states = {kind: [] for kind in run.labels}
         for x, told, _, kind in rows:
@@ -214,6 +220,7 @@ def judge_conditions(run, verdict):
         return
     if run.seen and sorted(run.seen) != sorted(run.labels):
         verdict.fault("condition", f"the network sees conditions of the classes {run.seen}, expected {list(run.labels)}.")
+        run.mixed = True
         return
     if run.omega != -1 and not run.seen:
         shown = next((state.null for states in run.states for state in states if state.null is not None), None)
@@ -461,6 +468,7 @@ def guidances(w):
         ("1 + omega is left out: eps_cond - omega eps_uncond", (1, -w)),
         ("omega is left out: (1 + omega) eps_cond - eps_uncond", (1 + w, -1)),
         ("omega weighs the unconditional prediction by 1 + omega: (1 + omega) (eps_cond - eps_uncond)", (1 + w, -1 - w)),
+        ("1 + omega weighs the unconditional prediction, and omega the conditional one", (w, -1 - w)),
         ("omega is ignored: this is the conditional prediction alone", (1, 0)),
         ("omega is ignored: this is the unconditional prediction alone", (0, 1)),
         ("the unconditional prediction is left out: (1 + omega) eps_cond alone", (1 + w, 0)),
@@ -480,6 +488,8 @@ def guidances(w):
 def judge_steps(student, run, verdict):
     """Which mean and which guidance the steps have. One slip is looked for first; then one in each."""
     w, seen = run.omega, weigh(run)
+    times = verdict.faults.get("time", ())
+    run.early = any("for a t outside" in fault.says for fault in times) and any(fault.mistake.startswith(FROM_BELOW) for fault in times)
     if run.other_t is not None:  # decided by the size of the noise
         sigma = schedule(**run.settings)["sqrt_beta_t"]
         off = lambda t: abs(np.log(np.maximum(seen.size, 1e-9) / sigma[t[: len(seen.size)] - 1])).mean()
@@ -487,7 +497,7 @@ def judge_steps(student, run, verdict):
         seen = weigh(run)
     if cut_off(run):
         verdict.fault("mean", "many pixels of an x_t have the same greatest value, as by chance no two have.",
-                      "the values of x_t or x_0 are cut off inside the loop: clamp once, after the last step")  # fmt: skip
+                      CUT)  # fmt: skip
         return
     candidates = all_means(student, run)
     right = candidates[0]
@@ -499,7 +509,10 @@ def judge_steps(student, run, verdict):
         run.found = (repeated, first_guess)
         verdict.fault("noise", "the noise of all steps is the same.", "it is drawn once, before the loop")
         return
-    if shared_by_pictures(seen):
+    if any(fault.says == CROSSED for fault in verdict.faults.get("condition", ())):
+        run.cut = True
+        return
+    if shared_by_pictures(seen) or shared_by_pixels(seen):
         seen = weigh(run, slice(0, 1))
     no_null = run.omega != 0 and not run.has_null
     on = (1.0, 0.0) if no_null else first_guess  # both of the predictions, or the one there is, come from the same condition
@@ -511,9 +524,13 @@ def judge_steps(student, run, verdict):
     for step in candidates:
         if good(step, on):
             run.found = (step, on)
-            if step.words:
+            if step.words and not (run.early and step.words.startswith(EARLY)):
                 verdict.fault("mean", step_words(run, seen, right, on), step.words)
             return
+    if cut_inside(run):
+        run.cut = True
+        verdict.fault("mean", step_words(run, seen, right, on), CUT)
+        return
     if w in (0, -1) or no_null:
         words, other = min(guidances(w)[1:], key=lambda guess: misfit(run, seen, right, guess[1]))
         if good(right, other):
@@ -543,11 +560,31 @@ def judge_steps(student, run, verdict):
                         verdict.fault("mean", step_words(run, seen, right, on), step.words)
                     return
         if crossed(run, right):
-            verdict.fault("condition", "x_t of a picture goes on with what the network predicted for another one: the answers are taken apart "
-                          "in another order than they were put together.")  # fmt: skip
+            verdict.fault("condition", CROSSED)
+            run.cut = True
             return
         ratio(run, seen, verdict)
     verdict.fault("mean", step_words(run, seen, right, on))
+
+
+def cut_inside(run):
+    """Whether the steps are right, except that the mean or the x_0 in it is clamped before the noise is added."""
+    w, count = run.omega, run.sound - 1
+    if (w != -1 and not run.seen) or (w != 0 and not run.has_null):
+        return False
+    at = {name: values[run.t[:count] - 1][:, None, None] for name, values in schedule(**run.settings).items()}
+    beta, alpha, bar = at["beta_t"], at["alpha_t"], at["alpha_t_bar"]
+    x, then = run.X[:count], run.X[1 : run.sound]
+    eps = (1 + w) * (run.C[:count] if w != -1 else 0) - w * (run.U[:count] if w != 0 else 0)
+    mean, x_0 = (x - beta / (1 - bar) ** 0.5 * eps) / alpha**0.5, (x - (1 - bar) ** 0.5 * eps) / bar**0.5
+    before = bar / alpha
+    from_0, from_t = before**0.5 * beta / (1 - bar), alpha**0.5 * (1 - before) / (1 - bar)
+    for low, high in ((-1, 1), (0, 1), (-MEAN / STD, (1 - MEAN) / STD)):
+        for cut in (mean.clip(low, high), from_0 * x_0.clip(low, high) + from_t * x):
+            size = ((then - cut) ** 2).mean((1, 2)) ** 0.5 / beta[:, 0, 0] ** 0.5
+            if abs(size - 1).max() < 7 * (0.5 / x[0].size) ** 0.5:
+                return True
+    return False
 
 
 def crossed(run, step):
@@ -685,6 +722,10 @@ def drawn_once(run, step, on):
     return bool(spread > 0.05 and (z - z.mean(0)).std() < 0.05 * spread)
 
 
+def shared_by_pixels(seen):
+    return bool((seen.rest.mean(2) ** 2).mean() * PIXELS > 30 * (seen.rest**2).mean())
+
+
 def shared_by_pictures(seen):
     rest = seen.rest / np.maximum(seen.size, 1e-9)[:, None, None]
     return bool(seen.rest.shape[1] > 1 and (rest[:, 0] * rest[:, 1]).mean() > 0.3)
@@ -730,7 +771,7 @@ def judge_noise(student, run, verdict):
         return
     x_T = run.X[0]
     known = judge_distribution(verdict, x_T[None], "x_T", 1.0)
-    if cut_off(run) or run.found is None and "mean" in verdict.faults or run.t[0] < run.t[-1]:
+    if cut_off(run) or run.cut or run.early or run.found is None and "mean" in verdict.faults or run.t[0] < run.t[-1]:
         return  # then the noise cannot be told from the step
     seen = weigh(run)
     z = implied(run, *run.found) if run.found else seen.rest
@@ -743,6 +784,8 @@ def judge_noise(student, run, verdict):
     table = sizes(student, run)
     sigma = table[0][1][seen.t - 1]
     run.silent_first = size[0] < 0.05 * sigma[0] and seen.t[0] == run.settings["T"] and size[1:].min() > 1e-6
+    if run.early:
+        z, size, seen.t = z[:-1], size[:-1], seen.t[:-1]
     if run.silent_first:  # judge_first reports it, with the last step
         z, size, seen.t = z[1:], size[1:], seen.t[1:]
     if known:  # if x_T is wrong, so is the size
@@ -815,6 +858,8 @@ def judge_images(run, verdict):
             verdict.fault("image", f"images reach from {got.min():.3f} to {got.max():.3f}, expected 0 to 1.", range_words(got))
         return
     step, on = run.found or (None, None)
+    if run.early:
+        return
     if step is None or run.t[-1] != 1:
         judge_end_unknown(run, got, verdict)
         return
@@ -831,7 +876,7 @@ def judge_images(run, verdict):
     if order:
         verdict.fault("condition", f"the pictures leave in another order than the labels: {[run.labels[i] for i in order]} for {list(run.labels)}.")
         return
-    for words, shown in ways_back():
+    for words, shown in [*ways_back(), *twice()]:
         if words and near(shown(x_0)):
             verdict.fault("image", f"images reach from {got.min():.3f} to {got.max():.3f}; x_0 reaches from {x_0.min():.3f} to {x_0.max():.3f}.", words)
             return
@@ -870,7 +915,7 @@ def judge_end_unknown(run, got, verdict):
         return True
     inside = (got > 1e-4) & (got < 1 - 1e-4)
     design = designs(run)[-1][inside]
-    if len(design) < 50 or cut_off(run) or run.t[-1] != 1 or run.size == LOUD:
+    if len(design) < 50 or cut_off(run) or run.cut or run.t[-1] != 1 or run.size == LOUD:
         return False
     weights, *_ = np.linalg.lstsq(design, got[inside], rcond=None)
     rest = (got[inside] - design @ weights).std()
@@ -919,6 +964,19 @@ def ways_back():
         ("each picture is stretched to 0 … 1: x * 0.3081 + 0.1307",
          lambda x: (x - x.min(1, keepdims=True)) / np.ptp(x, axis=1)[:, None]),
     ]  # fmt: skip
+
+
+def twice():
+    """The same where the given line goes on with what the student has made of x already."""
+    given = lambda x: (x * STD + MEAN).clip(0, 1)
+    ways = [
+        ("the result is scaled back twice: the line below does it", lambda x: x * STD + MEAN),
+        ("it is clamped to [-1, 1] before it is scaled back", lambda x: x.clip(-1, 1)),
+        ("it is (x + 1) / 2 before it is scaled back: x is still normalised there", lambda x: (x + 1) / 2),
+        ("it is clamped to [-1, 1] and (x + 1) / 2 before it is scaled back", lambda x: (x.clip(-1, 1) + 1) / 2),
+        ("it is stretched to 0 … 1 before it is scaled back", lambda x: (x - x.min()) / np.ptp(x)),
+    ]
+    return [(words, lambda x, make=make: given(make(x))) for words, make in ways]
 
 
 def orders(count):

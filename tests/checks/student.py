@@ -160,6 +160,8 @@ class Student:
         try:
             if not self.hung:
                 got = scheduler.look(self.process(settings), settings, verdict)
+                if not verdict.faults and not scheduler.takes(self.process(settings), "(B,)"):
+                    verdict.fault_rest("")  # forward asks for a batch, which is judged there
                 self.hung = verdict.unreadable
         except Exception as error:
             self.hung = getattr(error, "final", False)
