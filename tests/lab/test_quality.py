@@ -197,11 +197,11 @@ def perceptron(images, labels):
 
 @pytest.mark.nightly
 def test_the_network_of_few_calls_is_close_to_real_digits_in_features_unlike_the_judges(real_mnist, capsys):
-    """It has learned in features like the judge's. What lab/README.md says of others, and prints with -s: 2,000 digits, one seed."""
+    """It has learned in features like the judge's. What lab/README.md says of others, and prints with -s: 1,000 digits, one seed."""
     (images, labels), (test, _) = ((part.data[:, None] / 255, part.targets) for part in map(quality.real_mnist, (True, False)))
     mean, axes = images.flatten(1).mean(0), torch.pca_lowrank(images.flatten(1), 64, center=True)[2]
     eyes = {"a perceptron": perceptron(images, labels), "64 principal components": lambda x: (x.flatten(1) - mean) @ axes}
-    asked = quality.proportional_labels(2000)
+    asked = quality.proportional_labels(1000)
     real = images[torch.cat([(labels == k).nonzero().flatten()[:number] for k, number in enumerate(asked.bincount())])]
     few, found = utils.load_model(pretrained.FEW), {}
     ways = {"teacher, 19 calls": (utils.load_model(), 0.5, {"method": "sde"})}
