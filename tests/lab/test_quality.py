@@ -196,8 +196,8 @@ def perceptron(images, labels):
 
 
 @pytest.mark.nightly
-def test_the_network_of_few_calls_is_close_to_real_digits_in_features_unlike_the_judges(real_mnist, capsys):
-    """It has learned in features like the judge's. What lab/README.md says of others, and prints with -s: 1,000 digits, one seed."""
+def test_in_features_unlike_the_judges_the_teacher_is_closer_than_the_network_of_few_calls(real_mnist, capsys):
+    """Which has learned in features like the judge's. What lab/README.md says of others, and prints with -s: 1,000 digits, one seed."""
     (images, labels), (test, _) = ((part.data[:, None] / 255, part.targets) for part in map(quality.real_mnist, (True, False)))
     mean, axes = images.flatten(1).mean(0), torch.pca_lowrank(images.flatten(1), 64, center=True)[2]
     eyes = {"a perceptron": perceptron(images, labels), "64 principal components": lambda x: (x.flatten(1) - mean) @ axes}
@@ -213,7 +213,7 @@ def test_the_network_of_few_calls_is_close_to_real_digits_in_features_unlike_the
             found[name, eye] = metrics._frechet(see(drawn), see(test)) / metrics._frechet(see(real), see(test))
             with capsys.disabled():
                 print(f"\n{name}, in {eye}: {found[name, eye]:.2f} floors", end="")
-    assert all(found["few, 4", eye] < found["teacher, 19 calls", eye] for eye in eyes)
+    assert all(found["teacher, 19 calls", eye] < found[f"few, {calls}", eye] < 3 for eye in eyes for calls in (1, 2, 4))
 
 
 @pytest.mark.parametrize(
