@@ -62,11 +62,11 @@ def export(report, roster, to, column=None, matches=None, by_section=False, out=
     shown = {person.row: person.shown for person in listed}
     others = {*found.values(), *tried.values(), *(who for each in (*strange, *unclear) for who in each.people)}
     lines += _said(listed, others, given, strange, out)
-    lines += (
-        [plain(f"{len(passed)} submissions do not count, as another one of that person was looked up: {_few(passed)}")] if passed else []
-    )
-    lines += [plain(f"{len(missed)} submissions could not be graded: {_few(sorted(missed))}; index.html says why")] if missed else []
-    lines += [*(plain(f"left out: {shown[row]} {why}") for row, why in refused.items())]
+    if passed:
+        lines.append(plain(f"{len(passed)} submissions do not count, as another one of that person was looked up: {_few(passed)}"))
+    if missed:
+        lines.append(plain(f"{len(missed)} submissions could not be graded: {_few(sorted(missed))}; index.html says why"))
+    lines += [plain(f"left out: {shown[row]} {why}") for row, why in refused.items()]
     return lines, len(strange) + len(refused)
 
 

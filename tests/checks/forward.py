@@ -73,12 +73,8 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
     except (IndexError, ValueError) as error:
         if not is_outside(error):
             raise
-        if is_of_form(error):
-            verdict.fault("time", f"forward asks the schedule in a form that it does not take ({error}).")
-        outside = error
         calls, (loss, slopes, after), form = student.run(settings, predict, labels, call, seed, lenient=True)
-        if not is_of_form(outside):
-            judge_outside(outside, calls, settings["T"], verdict)
+        judge_outside(error, calls, settings["T"], verdict)
     if form != "labels":
         verdict.note("forward takes conditions as one-hot rows and not as labels (B,), which this edition of the course hands it.")
     if not calls:
@@ -100,9 +96,11 @@ def observe(student, settings, batch, verdict, scale=1.0, seed=0):
 
 
 def judge_outside(error, calls, T, verdict):
-    """A t outside 1 … T: drawn too low, too high, or drawn rightly and not handed on as it is."""
+    """A t that the schedule refuses: of another form, drawn too low or too high, or drawn rightly and not handed on as it is."""
     told = np.concatenate([array(call.t) for call in calls]) if calls else np.zeros(1)
-    if 0 < told.min() and told.max() <= 1 + 1e-6:
+    if is_of_form(error):
+        verdict.fault("time", f"forward asks the schedule in a form that it does not take ({error}).")
+    elif 0 < told.min() and told.max() <= 1 + 1e-6:
         verdict.fault("time", f"forward asks the schedule for a t outside 1 … T ({error}).", "the schedule is asked for t - 1, or t + 1: it takes t itself")
     elif f"to {T + 1};" in str(error) or told.max() > T + 0.5 or 1 < told.max() < 1 + 1.5 / T:
         verdict.fault("time", f"forward draws a t outside 1 … T ({error}).", "t = T + 1 is drawn: the upper end of torch.randint does not count, so torch.randint(1, T + 1)")
