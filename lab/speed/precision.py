@@ -8,8 +8,8 @@ import torch
 def choose(device, precision="auto"):
     """The dtype to compute in on `device`: the one that `precision` names or, for "auto", the fastest that its hardware supports.
 
-    bfloat16 from compute capability 8.0 and on CPUs with AVX512-BF16 or AMX; float16 on older GPUs with tensor cores
-    (a T4 reports bfloat16 as supported, but emulates it); float32 elsewhere.
+    bfloat16 from compute capability 8.0, on CPUs with AMX and on AMD's with AVX512-BF16, which on Intel's is half as fast as
+    float32; float16 on older GPUs with tensor cores (a T4 reports bfloat16 as supported, but emulates it); float32 elsewhere.
     """
     if precision != "auto":
         return getattr(torch, precision)
@@ -19,7 +19,8 @@ def choose(device, precision="auto"):
         return torch.bfloat16 if capability >= (8, 0) else torch.float16 if capability >= (7, 0) else torch.float32
     if device.type == "cpu":
         has = torch.cpu.get_capabilities()
-        return torch.bfloat16 if has.get("avx512_bf16") or has.get("amx_bf16") else torch.float32
+        amd = has.get("sse4a")  # which no processor of Intel's has
+        return torch.bfloat16 if has.get("amx_bf16") or (amd and has.get("avx512_bf16")) else torch.float32
     return torch.float32
 
 

@@ -441,7 +441,8 @@ def test_the_format_that_the_hardware_has(monkeypatch):
                               ((12, 0), torch.bfloat16), ((6, 1), torch.float32)):  # fmt: skip
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, capability=capability: capability)
         assert precision.choose("cuda") == dtype
-    for has, dtype in (({"avx512_bf16": True}, torch.bfloat16), ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+    for has, dtype in (({"avx512_bf16": True, "sse4a": True}, torch.bfloat16), ({"amx_bf16": True, "avx512_bf16": False}, torch.bfloat16),
+                       ({"avx512_bf16": True, "sse4a": False, "amx_bf16": False}, torch.float32), ({"sse4a": True}, torch.float32),
                        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
                        ({"neon": True}, torch.float32)):  # fmt: skip
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has)
