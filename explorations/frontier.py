@@ -10,13 +10,15 @@ import matplotlib.pyplot as plt
 import torch
 
 from lab import quality, samplers
+from lab.diffusion import redraw
 from lab.diffusion.guidance_methods import autoguidance, cfg_pp, interval, plain, projected, rescaled
 from lab.display import cell
 from lab.training.checkpoint import write_rows
 
 HIGH = 1.0  # sigma / alpha from which on the intervals here guide: noise as strong as the image
-Way = namedtuple("Way", "name guidance omega method")
-Way.__doc__ = "A way to draw: its name, a method of lab.diffusion.guidance_methods, its weight, and a sampler of lab.samplers."
+Way = namedtuple("Way", "name guidance omega method reader", defaults=[None])
+Way.__doc__ = """A way to draw: its name, a method of lab.diffusion.guidance_methods, its weight, a sampler of lab.samplers, and what says
+which digits are drawn again (lab.diffusion.redraw), or None."""
 OMEGAS = {  # of each method; CFG++ interpolates, so that its omega lies below 0
     "plain": (0, 0.25, 0.5, 0.7, 1, 2),
     "interval": (0.4, 0.6, 0.8, 1, 2),
@@ -45,8 +47,13 @@ def ways(weak):
     return [Way(name, guidance[name], omega, sampler(name)) for name, omegas in OMEGAS.items() for omega in omegas]
 
 
+def redrawn(omega, reader):
+    """The Way of lab.samplers' "best" in which what `reader` doubts is drawn again."""
+    return Way("interval, projected, redrawn", samplers.usual(samplers.BEST, reader)["guidance"], omega, "sde", reader)
+
+
 def calls(model, way, steps, weak=None):
-    """How many calls of a network `steps` steps of a way take, those of the weaker one included."""
+    """How many calls of a network `steps` steps of a way take, those of the weaker one included; of one draw."""
     count = 0
 
     def add(*_):
@@ -63,17 +70,28 @@ def calls(model, way, steps, weak=None):
 
 
 def most_steps(model, way, budget, weak=None):
-    """The largest number of steps of a way within `budget` calls. Raises ValueError where not even one is."""
+    """The largest number of steps of a way within `budget` calls, all draws of a digit together. ValueError where not even one is."""
+    budget //= 1 if way.reader is None else redraw.TRIES
     most = bisect_right(range(1, budget + 1), budget, key=lambda steps: calls(model, way, steps, weak))
     if not most:
         raise ValueError(f"{budget} calls are too few for a step of {way.name}; allowed are {calls(model, way, 1, weak)} or more")
     return most
 
 
+def doubted(model, way, steps, count, seed=0):
+    """Of `count` digits of a way those that its reader doubts: first and second draws, (N, C, H, W) each, and what was asked for, (N,)."""
+    labels, generator = torch.arange(count) % 10, torch.Generator().manual_seed(seed)
+    how = {"method": way.method, "steps": steps, "guidance": way.guidance, "generator": generator}
+    draw = lambda labels: torch.cat([samplers.sample(model, part, way.omega, **how) for part in labels.split(samplers.BATCH)])
+    images = draw(labels)
+    rows = redraw.likely(way.reader, images, labels) < redraw.LIKELY
+    return images[rows].cpu(), draw(labels[rows]).cpu(), labels[rows]
+
+
 def judged(model, way, steps, seed, count):
     """quality.evaluate of `count` digits of a way, in the proportions of the test set."""
     labels, generator = quality.proportional_labels(count), torch.Generator().manual_seed(seed)
-    how = {"method": way.method, "steps": steps, "guidance": way.guidance, "generator": generator}
+    how = {"method": way.method, "steps": steps, "guidance": way.guidance, "generator": generator, "reader": way.reader}
     drawn = [samplers.sample(model, part, way.omega, **how).cpu() for part in labels.split(samplers.BATCH)]
     return quality.evaluate(torch.cat(drawn), labels)
 

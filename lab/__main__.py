@@ -54,11 +54,15 @@ def sample(arguments):
     out = display.writable(arguments.out)
     generator = _generator(arguments.seed)
     columns = arguments.grid or min(ROW, len(labels))
-    frames = []  # for each batch, the images after each step
+    if arguments.gif and arguments.redraw:
+        raise ValueError("--gif and --redraw; give one of them, as a film shows how a digit is drawn once")
+    how, reader = {"method": arguments.method, "steps": arguments.steps, "generator": generator}, _reader(arguments, model)
+    frames = []  # for each batch, the images after each step, or the last ones alone
     for part in labels.split(samplers.BATCH):
-        steps = samplers.trajectory(model, part, omega, method=arguments.method, steps=arguments.steps, generator=generator)
-        kept = [samplers.pixels(step.x).cpu() for step in steps]
-        frames.append(kept if arguments.gif else kept[-1:])
+        if arguments.gif:
+            frames.append([samplers.pixels(step.x).cpu() for step in samplers.trajectory(model, part, omega, **how)])
+        else:
+            frames.append([samplers.sample(model, part, omega, reader=reader, **how).cpu()])
     drawn = [display.grid(torch.cat(batches), columns) for batches in zip(*frames)]
     display.save_picture(drawn[-1], out)
     if arguments.gif:
@@ -73,8 +77,8 @@ def write(arguments):
         raise ValueError(f"--checkpoint {arguments.checkpoint} and --model {arguments.model} both name the network; give one of them")
     model = _model(arguments.checkpoint or (MODELS[arguments.model] if arguments.model else None), arguments.method)
     omega = model.dmconfig.omega if arguments.omega is None else arguments.omega
-    generator = _generator(arguments.seed)
-    images = writing.write(model, arguments.digits, omega, method=arguments.method, steps=arguments.steps, generator=generator)
+    how = {"method": arguments.method, "steps": arguments.steps, "generator": _generator(arguments.seed)}
+    images = writing.write(model, arguments.digits, omega, reader=_reader(arguments, model), **how)
     display.save_picture(display.grid(images.cpu(), columns), out)
 
 
@@ -88,7 +92,7 @@ def evaluate(arguments):
     omegas = arguments.omega or ([model.dmconfig.omega] if distilled else OMEGAS)
     grid = omegas, arguments.method or [samplers.FEW if distilled else samplers.METHOD], arguments.steps, arguments.seeds
     samples = min(SAMPLES, quality.most(model.dmconfig)) if arguments.samples is None else arguments.samples
-    rows = quality.sweep(model, *grid, samples, out.with_suffix(".csv"), reporter)
+    rows = quality.sweep(model, *grid, samples, out.with_suffix(".csv"), reporter, _reader(arguments, model))
     quality.figure(rows).savefig(out, dpi=150)
 
 
@@ -117,22 +121,26 @@ def benchmark(arguments):
 
 
 def judge(arguments):
-    """Train the classifier that judges pictures of a set, MNIST's or your own, and print its accuracy on the test set."""
+    """Train the classifier that judges pictures of a set, MNIST's or your own, and print its accuracy on the test set.
+
+    With --second, another one: it says which pictures --redraw draws again, and what chooses pictures cannot measure them.
+    """
     from lab import quality
     from lab.quality import judge
 
     config, reporter = DMConfig(**_set(arguments.data, arguments.size, arguments.num_channels)), display.Reporter()
     real = lambda part: quality.real_mnist(part) if config.data == "mnist" else _dataset(config, transforms.ToTensor(), part)
     batches, test = (data.loader(real(part), size, shuffle=part) for part, size in ((True, 128), (False, judge.BATCH)))
-    model = judge.train(batches, arguments.epochs, arguments.seed, best_device(), reporter, config.num_channels, config.num_classes)
+    seed = int(arguments.second) if arguments.seed is None else arguments.seed
+    model = judge.train(batches, arguments.epochs, seed, best_device(), reporter, config.num_channels, config.num_classes)
     right = sum((judge.read(model, images)[0] == labels).sum().item() for images, labels in test)
     accuracy = right / len(test.dataset)
     reporter.line(f"test accuracy {accuracy:.2%} of {len(test.dataset):,} pictures")
     if config.data == "mnist" and accuracy < judge.ACCURACY:
         raise ValueError(f"a judge reads at least {judge.ACCURACY:.1%} right: this one is not kept; train for more epochs")
-    record = {"epochs": arguments.epochs, "seed": arguments.seed, "test_accuracy": accuracy}
+    record = {"epochs": arguments.epochs, "seed": seed, "test_accuracy": accuracy}
     named = {"classes": config.classes} if config.classes else {}
-    pretrained.save(judge.path_of(config), model.state_dict(), record=record, **named)
+    pretrained.save(judge.path_of(config, arguments.second), model.state_dict(), record=record, **named)
 
 
 def average(arguments):
@@ -211,6 +219,13 @@ def _model(path, *methods):
     return load_model(path, model_class=_class(DMConfig.from_dict(checkpoint.load(path)["dmconfig"]).process))
 
 
+def _reader(arguments, model):
+    """What says which pictures --redraw draws again, or None. It is not the judge that measures."""
+    from lab.quality import judge
+
+    return judge.load(best_device(), model.dmconfig, second=True) if arguments.redraw else None
+
+
 def _labels(arguments, dmconfig):
     """The labels to draw, (N,): a string of digits, or --label; --grid or --n-samples is the number of each.
 
@@ -255,6 +270,7 @@ def _omega(arguments, dmconfig):
 
 SETTINGS = {field.name: field for field in dataclasses.fields(DMConfig) if field.type in (int, float, str) and field.name != "data"}
 METHODS = (*samplers.FLOW_METHODS, samplers.FEW)
+REDRAW = "draw a second time what a classifier, which is not the judge, cannot read"
 SET = "mnist, fashion, cifar10, or a folder of pictures with one sub-folder a class (default: mnist)"
 
 
@@ -305,6 +321,7 @@ def parser():
     command.add_argument("--method", choices=(*METHODS, samplers.ANCESTRAL), nargs="+", default=[], help=f"default: {samplers.METHOD}")
     command.add_argument("--steps", type=int, nargs="+", help=f"default: the method's, as {samplers.STEPS} of {samplers.METHOD}")
     command.add_argument("--seeds", type=int, default=1, help="rows for each setting (default: 1)")
+    command.add_argument("--redraw", action="store_true", help=REDRAW)
     command.add_argument("--out", default="quality.png", help="the figure; the table goes beside it, as .csv (default: quality.png)")
     command.set_defaults(run=evaluate)
 
@@ -319,7 +336,8 @@ def parser():
     command.add_argument("--size", type=int, help="of a folder's pictures, in pixels (default: 32)")
     command.add_argument("--num-channels", type=int, help="of a folder's pictures (default: 3)")
     command.add_argument("--epochs", type=int, default=6)
-    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--seed", type=int, help="(default: 0, and 1 with --second)")
+    command.add_argument("--second", action="store_true", help="train the one that --redraw asks")
     command.set_defaults(run=judge)
 
     command = commands.add_parser("average", help="say what averaging the weights gained", description=average.__doc__)
@@ -347,6 +365,7 @@ def _add_drawing(command):
         "--method", choices=METHODS, help=f"default: {samplers.METHOD}; {samplers.BEST}: digits that are less alike; {few}"
     )
     command.add_argument("--steps", type=int, help=f"default: the method's, as {samplers.STEPS} of {samplers.METHOD}")
+    command.add_argument("--redraw", action="store_true", help=REDRAW)
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--checkpoint", help="a best_checkpoint.pth (default: the weights that ship)")
     command.add_argument("--out", default="digits.png", help="the picture (default: digits.png)")

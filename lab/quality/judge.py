@@ -71,25 +71,38 @@ def moved(images):
     return F.grid_sample(images, F.affine_grid(theta, images.shape, align_corners=False), align_corners=False)
 
 
-def path_of(dmconfig):
-    """Where the judge of a model's pictures is kept: the one that ships for MNIST, else one in ./save/judges, by set and shape."""
+def path_of(dmconfig, second=False):
+    """Where the judge of a model's pictures is kept: the one that ships for MNIST, else one in ./save/judges, by set and shape.
+
+    second: of the other one, which says what is drawn again (lab.diffusion.redraw), and so cannot measure.
+    """
     if dmconfig.data == "mnist":
-        return pretrained.JUDGE
+        return pretrained.SECOND if second else pretrained.JUDGE
     shape = "x".join(map(str, (dmconfig.num_channels, *dmconfig.input_dim)))
-    return Path("save") / "judges" / f"{Path(dmconfig.data).name}-{shape}.safetensors"
+    return Path("save") / "judges" / f"{Path(dmconfig.data).name}-{shape}{'-second' * second}.safetensors"
 
 
-def load(device="cpu", dmconfig=None):
-    """The Judge of a model's pictures, in eval mode; without dmconfig, the one of MNIST's digits.
+def check(dmconfig):
+    """Raise ValueError for a model whose set is MNIST, and which draws something else than its digits."""
+    shape, own = ((c.num_channels, c.input_dim, c.num_classes) for c in (dmconfig, DMConfig()))
+    if dmconfig.data == "mnist" and shape != own:
+        drawn = f"{dmconfig.num_classes} classes of {dmconfig.num_channels} x {dmconfig.input_dim}"
+        raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
+
+
+def load(device="cpu", dmconfig=None, second=False):
+    """The Judge of a model's pictures, in eval mode; without dmconfig, the one of MNIST's digits. second: as for `path_of`.
 
     Raises ValueError where nobody has trained it, or for other classes.
     """
     dmconfig = dmconfig or DMConfig()
-    path = path_of(dmconfig)
+    check(dmconfig)
+    path = path_of(dmconfig, second)
     if not path.exists():
         shape = "" if dmconfig.data in pictures.SHAPES else f" --size {dmconfig.input_dim[0]} --num-channels {dmconfig.num_channels}"
         raise ValueError(
             f"nothing reads pictures of {dmconfig.data}: {path} is not there. Train it: python -m lab judge --data {dmconfig.data}{shape}"
+            + " --second" * second
         )
     state = pretrained.load(path, device)
     if state.get("classes", []) != dmconfig.classes:

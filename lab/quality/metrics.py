@@ -43,8 +43,8 @@ def evaluate(images, labels, dmconfig=None):
     other shapes and values, and lab.training.data.DataError where the real MNIST is not there.
     """
     _check(images, labels, dmconfig or DMConfig())
+    judge.check(dmconfig or DMConfig())
     reference = Reference.of(dmconfig)
-    reference.check_model(dmconfig or DMConfig())
     floor = reference.floor(len(images))
     labels = labels.cpu().long()
     real, real_labels = reference.test, reference.labels
@@ -75,29 +75,31 @@ def most(dmconfig=None):
     return min(MOST, *(int(own * test.sum() // tested) for own, tested in zip(train, test) if tested))
 
 
-def sweep(model, omegas, methods, steps, seeds, count, path, reporter):
+def sweep(model, omegas, methods, steps, seeds, count, path, reporter, reader=None):
     """Judge `count` digits of `model` for each of `omegas`, `methods`, `steps` and `seeds`; a dict each, and a line in the CSV file `path`.
 
     methods: of lab.samplers, and ANCESTRAL, which is the model's own `sample` in all its T steps. steps: a list, or None, which is
-    each method's usual number. The file is written after each row, so that a stopped run keeps its rows. Raises ValueError, before
-    any work, for settings that cannot be drawn or judged.
+    each method's usual number. reader: as for lab.samplers.sample, and not the judge. The file is written after each row, so that a
+    stopped run keeps its rows. Raises ValueError, before any work, for settings that cannot be drawn or judged.
     """
     config = model.dmconfig
     if not LEAST <= count <= MOST or seeds < 1:
         raise ValueError(f"{count} digits under {seeds} seeds; allowed are {LEAST} to {MOST:,} under one seed or more")
-    numbers = lambda method: [config.T] if method == ANCESTRAL else steps or [samplers.usual(method)["steps"]]
+    if reader is not None and (ANCESTRAL in methods or min(omegas) < 0):
+        raise ValueError(f"methods {methods} and omegas {omegas}, drawn again; allowed are those of lab.samplers, and omega of 0 or more")
+    numbers = lambda method: [config.T] if method == ANCESTRAL else steps or [samplers.usual(method, reader)["steps"]]
     ways = [(method, number) for method in methods for number in numbers(method)]
     for omega, (method, number) in itertools.product(omegas, ways):
         checked = "ddpm" if method == ANCESTRAL else method  # the same algorithm
         samplers.trajectory(
             model, torch.arange(config.num_classes), omega, method=checked, steps=number
         )  # checks its arguments; nothing is drawn yet
-    Reference.of(config).check_model(config)
+    judge.check(config)
     Reference.of(config).floor(count)  # raises if the judge or the set is missing, or the set too small
     rows = []
     for (method, number), omega, seed in itertools.product(ways, omegas, range(seeds)):
-        images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter)
-        how = {"method": method, "steps": number, "omega": omega, "seed": seed}
+        images, labels, seconds = _draw(model, omega, method, number, seed, count, reporter, reader)
+        how = {"method": method if reader is None else f"{method}, redrawn", "steps": number, "omega": omega, "seed": seed}
         rows.append({**how, **evaluate(images, labels, config), "seconds": seconds})
         checkpoint.write_rows(path, rows)
         reporter.line(line(rows[-1]))
@@ -121,7 +123,7 @@ def real_mnist(train):
     return dataset
 
 
-def _draw(model, omega, method, steps, seed, count, reporter):
+def _draw(model, omega, method, steps, seed, count, reporter, reader):
     """`count` digits in the proportions of the test set, on the CPU: images, labels, and the seconds that they took."""
     labels, started = proportional_labels(count, model.dmconfig), time.perf_counter()
     generator, images = torch.Generator().manual_seed(seed), []
@@ -130,7 +132,7 @@ def _draw(model, omega, method, steps, seed, count, reporter):
             if method == ANCESTRAL:
                 drawn = model.sample(part, omega, generator)
             else:
-                drawn = samplers.sample(model, part, omega, method=method, steps=steps, generator=generator)
+                drawn = samplers.sample(model, part, omega, method=method, steps=steps, generator=generator, reader=reader)
             images.append(drawn.cpu())
             bar.update(len(part))
     return torch.cat(images), labels, time.perf_counter() - started
@@ -185,13 +187,6 @@ class Reference:
                 )
             self.floors[count] = _frechet(self._features(dataset, rows), self.test)
         return self.floors[count]
-
-    def check_model(self, dmconfig):
-        """Raise ValueError for a model that draws something else."""
-        c = self.dmconfig
-        if (dmconfig.num_channels, dmconfig.input_dim, dmconfig.num_classes) != (c.num_channels, c.input_dim, c.num_classes):
-            drawn = f"{dmconfig.num_classes} classes of {dmconfig.num_channels} x {dmconfig.input_dim}"
-            raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
 
     def _features(self, dataset, rows):
         pixels = torch.as_tensor(dataset.data)[rows]

@@ -8,7 +8,7 @@ import torch
 def choose(device, precision="auto"):
     """The dtype to compute in on `device`: the one that `precision` names or, for "auto", the fastest that its hardware supports.
 
-    bfloat16 from compute capability 8.0, on CPUs with AMX and on AMD's with AVX512-BF16, which on Intel's is half as fast as
+    bfloat16 from compute capability 8.0, on CPUs with AMX and on AMD's with AVX512-BF16, which on Intel's draws slower than
     float32; float16 on older GPUs with tensor cores (a T4 reports bfloat16 as supported, but emulates it); float32 elsewhere.
     """
     if precision != "auto":

@@ -13,6 +13,7 @@ DIGITS = Path(__file__).parents[1] / "weights" / "digits.safetensors"  # the def
 PAIRS = DIGITS.with_name("pairs.safetensors")  # two digits side by side: explorations/two_digits
 FEW = DIGITS.with_name("few.safetensors")  # the default network, distilled to draw in one to four calls: lab.distillation
 JUDGE = DIGITS.with_name("judge.safetensors")  # the classifier of lab.quality.judge
+SECOND = DIGITS.with_name("second.safetensors")  # another one, which says what is drawn again: lab.diffusion.redraw
 
 
 def save(path, weights, **about):

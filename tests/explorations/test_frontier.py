@@ -70,6 +70,29 @@ def test_a_budget_that_is_too_small_is_refused(model, weak):
         frontier.most_steps(model, way(weak, "plain", 1), 2, weak)
 
 
+def test_a_second_draw_takes_half_of_the_budget(model):
+    once, twice = (frontier.redrawn(0.6, reader) for reader in (None, lambda images: images))
+    assert frontier.most_steps(model, once, 20) > 9 > frontier.most_steps(model, twice, 20) > 4
+    assert frontier.calls(model, twice, frontier.most_steps(model, twice, 20)) <= 10
+
+
+def test_what_is_doubted_and_drawn_again(model, judged):
+    """The reader finds each second digit of a class likely."""
+    seen = []
+
+    def reader(images):
+        seen.append(images)
+        label = torch.arange(len(images)) % 10
+        return torch.where(torch.arange(len(images)) % 20 < 10, 50.0, -50.0)[:, None] * torch.nn.functional.one_hot(label, 10)
+
+    way = frontier.redrawn(0.6, reader)
+    first, second, asked = frontier.doubted(model, way, 3, 40)
+    assert asked.tolist() == [*range(10)] * 2 and first.shape == second.shape == (20, 1, 28, 28)
+    assert torch.equal(first, seen[0][torch.arange(40) % 20 >= 10]) and not torch.equal(first, second)
+    frontier.judged(model, way, 3, 0, 40)
+    assert torch.equal(judged[0][:10], seen[1][:10]) and len(seen) == 3  # judged is what was drawn again
+
+
 def test_a_stopped_comparison_goes_on(model, weak, judged, tmp_path):
     chosen, path = [way(weak, "plain", 0), way(weak, "plain", 1)], tmp_path / "rows.csv"
     compare = lambda seeds, count=4: frontier.compared(model, weak, 6, seeds, count, path, chosen)

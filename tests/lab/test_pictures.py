@@ -179,6 +179,13 @@ def test_from_a_folder_to_pictures_and_their_judge(folder, tmp_path, monkeypatch
     main(["judge", "--data", "set", *size, "--epochs", "3"])
     reader = judge.load(dmconfig=config)
     assert reader.classify.out_features == 2
+    again = ["sample", "--label", "red", *drawing, "--redraw"]
+    with pytest.raises(SystemExit, match="nothing reads pictures of set.*--num-channels 3 --second"):
+        main(again)
+    main(["judge", "--data", "set", *size, "--epochs", "3", "--second"])
+    main(again)
+    weights = [each.classify.weight for each in (reader, judge.load(dmconfig=config, second=True))]
+    assert not torch.equal(*weights) and torch.equal(weights[0], judge.load(dmconfig=config).classify.weight)
     monkeypatch.setattr(metrics, "NEIGHBOURS", 1)
     main(judging)
     assert (tmp_path / "quality.csv").read_text().count("\n") == 2

@@ -12,7 +12,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("setup.sh", "run_autograder", "requirements.txt")
 NEEDED = ("config.py", "utils.py", "course", "lab", "tests")
 LEFT_OUT = ("lab/weights/digits.safetensors", "lab/weights/pairs.safetensors", "lab/weights/few.safetensors",
-            "lab/README.md", "lab/editing", "course/README.md",
+            "lab/weights/second.safetensors", "lab/README.md", "lab/editing", "course/README.md",
             "lab/speed/bench.py", "lab/speed/baseline.py", "lab/diffusion/schedules.py",
             "course/platforms/gradescope", "course/alike", "lab/distillation", "lab/playground",
             "tests/course", "tests/lab", "tests/explorations", "tests/wrong_solutions.py")  # fmt: skip
