@@ -12,6 +12,7 @@ from torchvision import transforms
 from config import MEAN, STD, DMConfig
 from lab import samplers, writing
 from lab.__main__ import MODELS, main
+from lab.diffusion import sampling
 from lab.quality import judge
 from lab.training import checkpoint, data, pictures, pretrained
 from lab.training.checkpoint import CheckpointError
@@ -55,14 +56,14 @@ def test_draws_what_was_asked_for(trained, arguments, shape):
 )  # fmt: skip
 def test_asks_the_network_for_the_classes_named_or_for_none(trained, monkeypatch, arguments, labels, omega):
     """The labels and weight that reach the sampler; without a class the network sees null rows alone."""
-    asked, seen, trajectory = [], [], samplers.trajectory
+    asked, seen, trajectory = [], [], sampling.trajectory
 
     def watched(model, labels, omega, **how):
         asked.append((labels.tolist(), omega))
         model.network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[2]))
         return trajectory(model, labels, omega, **how)
 
-    monkeypatch.setattr(samplers, "trajectory", watched)
+    monkeypatch.setattr(sampling, "trajectory", watched)
     main(["sample", *arguments, "--checkpoint", str(trained), "--steps", "2", "--method", "ddim", "--out", "out.png"])
     rows = torch.cat(seen)
     assert [omega for _, omega in asked] == [omega]
