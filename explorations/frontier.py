@@ -71,10 +71,10 @@ def calls(model, way, steps, weak=None):
 
 def most_steps(model, way, budget, weak=None):
     """The largest number of steps of a way within `budget` calls, all draws of a digit together. ValueError where not even one is."""
-    budget //= 1 if way.reader is None else redraw.TRIES
-    most = bisect_right(range(1, budget + 1), budget, key=lambda steps: calls(model, way, steps, weak))
+    tries = 1 if way.reader is None else redraw.TRIES
+    most = bisect_right(range(1, budget + 1), budget, key=lambda steps: tries * calls(model, way, steps, weak))
     if not most:
-        raise ValueError(f"{budget} calls are too few for a step of {way.name}; allowed are {calls(model, way, 1, weak)} or more")
+        raise ValueError(f"{budget} calls are too few for a step of {way.name}; allowed are {tries * calls(model, way, 1, weak)} or more")
     return most
 
 
@@ -85,7 +85,8 @@ def doubted(model, way, steps, count, seed=0):
     draw = lambda labels: torch.cat([samplers.sample(model, part, way.omega, **how) for part in labels.split(samplers.BATCH)])
     images = draw(labels)
     rows = redraw.likely(way.reader, images, labels) < redraw.LIKELY
-    return images[rows].cpu(), draw(labels[rows]).cpu(), labels[rows]
+    again = draw(labels[rows]) if rows.any() else images[rows]
+    return images[rows].cpu(), again.cpu(), labels[rows]
 
 
 def judged(model, way, steps, seed, count):

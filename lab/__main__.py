@@ -54,6 +54,8 @@ def sample(arguments):
     out = display.writable(arguments.out)
     generator = _generator(arguments.seed)
     columns = arguments.grid or min(ROW, len(labels))
+    if arguments.redraw and omega <= -1:
+        raise ValueError("--redraw reads the class that is asked for, and none is; name digits or a --label")
     if arguments.gif and arguments.redraw:
         raise ValueError("--gif and --redraw; give one of them, as a film shows how a digit is drawn once")
     how, reader = {"method": arguments.method, "steps": arguments.steps, "generator": generator}, _reader(arguments, model)
@@ -132,6 +134,11 @@ def judge(arguments):
     real = lambda part: quality.real_mnist(part) if config.data == "mnist" else _dataset(config, transforms.ToTensor(), part)
     batches, test = (data.loader(real(part), size, shuffle=part) for part, size in ((True, 128), (False, judge.BATCH)))
     seed = int(arguments.second) if arguments.seed is None else arguments.seed
+    other = judge.path_of(config, not arguments.second)
+    if other.exists() and pretrained.load(other)["record"]["seed"] == seed:
+        raise ValueError(
+            f"--seed {seed} is that of {other}; the judge that chooses what is drawn again has to be another than the one that measures"
+        )
     model = judge.train(batches, arguments.epochs, seed, best_device(), reporter, config.num_channels, config.num_classes)
     right = sum((judge.read(model, images)[0] == labels).sum().item() for images, labels in test)
     accuracy = right / len(test.dataset)

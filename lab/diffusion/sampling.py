@@ -12,6 +12,7 @@ from lab.diffusion import steps as of
 from lab.diffusion.guidance import limited
 from lab.diffusion.guidance_methods import cfg_pp, interval, plain, projected
 from lab.diffusion.process import process
+from lab.diffusion.redraw import check as check_reader
 from lab.diffusion.redraw import redrawn
 from lab.diffusion.walk import final, timesteps, walk
 
@@ -45,16 +46,17 @@ def sample(model, labels, omega, *, reader=None, **how):
     """Images of the classes in `labels`, (B, C, H, W) in [0, 1]; the arguments are those of `trajectory`.
 
     reader: a classifier; what it doubts is drawn again, as in lab.diffusion.redraw. "best" then takes 7 steps, guided where noise is
-    three times as strong as the image: 10 calls a draw. Raises ValueError for a reader without a class that is asked for (omega below 0)
-    or with x_T, from which a second draw would be like the first.
+    three times as strong as the image: 10 calls a draw. Raises ValueError for a reader of other classes, without a class that is asked
+    for (omega = -1) or with x_T, from which a second draw would be like the first.
     """
     draw = lambda labels: pixels(final(trajectory(model, labels, omega, **how)))
     if reader is None:
         return draw(labels)
     how |= {key: value for key, value in REDRAWN.get(how.get("method"), {}).items() if how.get(key) is None}
     trajectory(model, labels, omega, **how)  # checks its arguments; nothing is drawn yet
-    if omega < 0 or how.get("x_T") is not None:
-        raise ValueError(f"omega = {omega!r} and x_T = {how.get('x_T')!r} with a reader; allowed is 0 or more, and no start of your own")
+    check_reader(model, omega, reader)
+    if how.get("x_T") is not None:
+        raise ValueError(f"x_T of shape {tuple(how['x_T'].shape)} with a reader; allowed is None, as a second draw has another start")
     return redrawn(draw, labels, reader)
 
 

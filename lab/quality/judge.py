@@ -87,7 +87,7 @@ def check(dmconfig):
     shape, own = ((c.num_channels, c.input_dim, c.num_classes) for c in (dmconfig, DMConfig()))
     if dmconfig.data == "mnist" and shape != own:
         drawn = f"{dmconfig.num_classes} classes of {dmconfig.num_channels} x {dmconfig.input_dim}"
-        raise ValueError(f"the model draws {drawn}; judged are MNIST's digits")
+        raise ValueError(f"the model draws {drawn}; what reads MNIST's digits cannot read them")
 
 
 def load(device="cpu", dmconfig=None, second=False):

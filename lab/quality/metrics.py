@@ -15,6 +15,7 @@ from torchvision import transforms
 
 from config import DMConfig
 from lab import samplers
+from lab.diffusion.redraw import check as check_reader
 from lab.quality import judge
 from lab.samplers import ANCESTRAL
 from lab.training import checkpoint, data, pictures
@@ -85,8 +86,6 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter, reader=No
     config = model.dmconfig
     if not LEAST <= count <= MOST or seeds < 1:
         raise ValueError(f"{count} digits under {seeds} seeds; allowed are {LEAST} to {MOST:,} under one seed or more")
-    if reader is not None and (ANCESTRAL in methods or min(omegas) < 0):
-        raise ValueError(f"methods {methods} and omegas {omegas}, drawn again; allowed are those of lab.samplers, and omega of 0 or more")
     numbers = lambda method: [config.T] if method == ANCESTRAL else steps or [samplers.usual(method, reader)["steps"]]
     ways = [(method, number) for method in methods for number in numbers(method)]
     for omega, (method, number) in itertools.product(omegas, ways):
@@ -94,6 +93,10 @@ def sweep(model, omegas, methods, steps, seeds, count, path, reporter, reader=No
         samplers.trajectory(
             model, torch.arange(config.num_classes), omega, method=checked, steps=number
         )  # checks its arguments; nothing is drawn yet
+    if reader is not None:
+        if ANCESTRAL in methods:
+            raise ValueError(f"method = {ANCESTRAL!r} with a reader; allowed are the others, as the model's own sample draws once")
+        check_reader(model, min(omegas), reader)
     judge.check(config)
     Reference.of(config).floor(count)  # raises if the judge or the set is missing, or the set too small
     rows = []

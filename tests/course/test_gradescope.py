@@ -52,7 +52,8 @@ def test_what_is_in_it(autograder):
     assert not [
         name
         for name in there
-        if name.endswith((".pyc", ".ipynb", "digits.safetensors", "few.safetensors", "second.safetensors", "wrong_solutions.py")) or "/." in name
+        if name.endswith((".pyc", ".ipynb", "digits.safetensors", "few.safetensors", "second.safetensors", "wrong_solutions.py"))
+        or "/." in name
     ]
     assert all("raise NotImplementedError" in (source / name).read_text() for name in ("ResUNet.py", "DDPM.py"))
     assert not leaks(source)

@@ -81,7 +81,7 @@ def test_what_is_doubted_and_drawn_again(model, judged):
     seen = []
 
     def reader(images):
-        seen.append(images)
+        seen.append(images.clone())  # as what is drawn again is put among them
         label = torch.arange(len(images)) % 10
         return torch.where(torch.arange(len(images)) % 20 < 10, 50.0, -50.0)[:, None] * torch.nn.functional.one_hot(label, 10)
 
@@ -90,7 +90,14 @@ def test_what_is_doubted_and_drawn_again(model, judged):
     assert asked.tolist() == [*range(10)] * 2 and first.shape == second.shape == (20, 1, 28, 28)
     assert torch.equal(first, seen[0][torch.arange(40) % 20 >= 10]) and not torch.equal(first, second)
     frontier.judged(model, way, 3, 0, 40)
-    assert torch.equal(judged[0][:10], seen[1][:10]) and len(seen) == 3  # judged is what was drawn again
+    assert torch.equal(judged[0][:10], seen[-2][:10]) and not torch.equal(judged[0][10:20], seen[-2][10:20])
+    assert torch.equal(judged[0][10:20], seen[-1][:10])  # the likelier second draws
+
+
+def test_where_nothing_is_doubted_nothing_is_shown(model):
+    way = frontier.redrawn(0.6, lambda images: 50.0 * torch.nn.functional.one_hot(torch.arange(len(images)) % 10, 10))
+    first, second, asked = frontier.doubted(model, way, 3, 10)
+    assert len(first) == len(second) == len(asked) == 0
 
 
 def test_a_stopped_comparison_goes_on(model, weak, judged, tmp_path):

@@ -118,7 +118,7 @@ def test_the_floor_is_of_as_many_pictures_as_are_judged(monkeypatch):
 
 def test_pictures_of_another_form_than_the_judges_are_refused(real_mnist):
     pairs = DMConfig(num_classes=100, input_dim=(28, 56))
-    with pytest.raises(ValueError, match="the model draws 100 classes of 1 x .*; judged are MNIST's digits"):
+    with pytest.raises(ValueError, match="the model draws 100 classes of 1 x .*; what reads MNIST's digits cannot read them"):
         quality.evaluate(torch.rand(100, 1, 28, 56), torch.arange(100), pairs)
 
 

@@ -10,10 +10,11 @@ from stub import SMALL, Stub, build
 
 from config import DMConfig
 from DDPM import ConditionalDDPM
-from lab import samplers
+from lab import display, quality, samplers
 from lab.__main__ import main
 from lab.diffusion import redraw
-from lab.quality import judge
+from lab.diffusion.guidance_methods import plain
+from lab.quality import judge, metrics
 from lab.training import checkpoint, pictures, pretrained
 from utils import load_model
 
@@ -40,6 +41,19 @@ def reader(images):
     return found
 
 
+def reads(label, then, asked=None):
+    """A reader that reads `label` in all, and `then` in what it is given next; `asked` gets how many pictures each time. One alone is a trial."""
+    batches = [] if asked is None else asked
+
+    def reader(images):
+        drawn = bool(images.any())
+        if drawn:
+            batches.append(len(images))
+        return 100.0 * torch.eye(10)[[label if len(batches) < 2 else then] * len(images)].to(images)
+
+    return reader
+
+
 def test_what_is_doubted_is_drawn_again_and_the_likeliest_is_kept():
     draw = Draws([0.9, 0.2, 0.71, 0.5], [0.1, 0.95])
     images = redraw.redrawn(draw, LABELS, reader)
@@ -63,13 +77,8 @@ def test_what_is_read_is_drawn_once():
 
 
 def test_a_sampler_draws_again_with_its_own_arguments():
-    """The first batch is read as another class; the second one comes from the same generator, for the same settings."""
-    model, batches = build(ConditionalDDPM, Stub(lambda x, t, c: 0.1 * x)), []
-
-    def doubts(images):
-        batches.append(images)
-        return 100.0 * torch.nn.functional.one_hot(torch.full((len(images),), len(batches)), 10)  # reads a 1, then a 2
-
+    """What is asked for as a 2 is read as a 1; its second draw comes from the same generator, for the same settings."""
+    model, doubts = build(ConditionalDDPM, Stub(lambda x, t, c: 0.1 * x)), reads(1, then=2)
     how = {"method": "ddim", "steps": 3, "eta": 1.0}
     generator = lambda: torch.Generator().manual_seed(0)
     images = samplers.sample(model, torch.tensor([1, 2]), 0.5, generator=generator(), reader=doubts, **how)
@@ -81,21 +90,25 @@ def test_a_sampler_draws_again_with_its_own_arguments():
 
 def test_best_leaves_half_of_the_calls_for_a_second_draw():
     model, labels = build(ConditionalDDPM, Stub(lambda x, t, c: 0.1 * x), T=400, beta_1=1e-4, beta_T=0.02), torch.tensor([1])
-    for reader, calls in ((None, 19), (lambda images: 9.0 * torch.eye(10)[labels], 10), (lambda images: -9.0 * torch.eye(10)[labels], 20)):
+
+    def calls(**how):
         model.network.calls.clear()
-        samplers.sample(model, labels, 0.6, method="best", reader=reader)
-        rows = sum(len(call.x) for call in model.network.calls)
-        assert rows == calls
-    model.network.calls.clear()
-    samplers.sample(model, labels, 0.6, method="best", steps=11, reader=lambda images: 9.0 * torch.eye(10)[labels])
-    assert sum(len(call.x) for call in model.network.calls) == 15  # what is asked for: eleven steps, guided in three
+        samplers.sample(model, labels, 0.6, method="best", **how)
+        return sum(len(call.x) for call in model.network.calls)
+
+    sure = reads(1, then=1)
+    assert (calls(), calls(reader=sure), calls(reader=reads(0, then=0))) == (19, 10, 20)
+    assert calls(reader=sure, steps=11) == 15  # what is asked for is done: eleven steps, guided in three
+    assert calls(reader=sure, guidance=plain) == 15  # seven, guided in all
 
 
 @pytest.mark.parametrize(
     "omega, more, words",
     [
-        (-1.0, {}, "omega = -1.0 and x_T = None with a reader"),
-        (0.5, {"x_T": torch.zeros(1, 1, 28, 28)}, "no start of your own"),
+        (-1.0, {}, "omega = -1.0 with a reader; allowed is more than -1"),
+        (0.5, {"x_T": torch.zeros(1, 1, 28, 28)}, r"x_T of shape \(1, 1, 28, 28\) with a reader"),
+        (0.5, {"reader": "second"}, "reader = 'second'; allowed is a classifier"),
+        (0.5, {"reader": lambda images: torch.zeros(1, 9)}, r"shape \(1, 9\); allowed is \(1, 10\)"),
         ("much", {}, "omega"),
         (0.5, {"steps": 0}, "steps"),
     ],
@@ -103,7 +116,14 @@ def test_best_leaves_half_of_the_calls_for_a_second_draw():
 def test_bad_input_is_refused_before_it_draws(omega, more, words):
     model = build(ConditionalDDPM, Stub(lambda x, t, c: pytest.fail("it draws")))
     with pytest.raises(ValueError, match=words):
-        samplers.sample(model, torch.tensor([1]), omega, reader=reader, **more)
+        samplers.sample(model, torch.tensor([1]), omega, **{"reader": reads(1, then=1), **more})
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_labels_of_any_whole_type(dtype):
+    model = build(ConditionalDDPM, Stub(lambda x, t, c: 0.1 * x))
+    how = {"steps": 2, "reader": judge.Judge().eval()}  # which doubts all
+    assert samplers.sample(model, torch.tensor([3, 1, 1], dtype=dtype), 0.5, **how).shape == (3, 1, 28, 28)
 
 
 def test_the_one_that_chooses_is_not_the_one_that_measures():
@@ -130,18 +150,17 @@ def test_digits_drawn_again_are_read_as_asked_for():
 # ---- the command line
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """The checkpoint of a tiny model, in the folder where the test runs; and what --redraw asks is `asked`, which reads a 1 in each."""
+    """A tiny model in net.pth, in the folder where the test runs. --redraw asks one that reads a 1 in each picture; of how many, by turn."""
     monkeypatch.chdir(tmp_path)
     config = DMConfig(**SMALL | {"T": 10})
     state = {"epoch": 1, "model_state_dict": ConditionalDDPM(config).state_dict(), "optimizer_state_dict": {}, "dmconfig": config.to_dict()}
     checkpoint.save("net.pth", {**state, "history": [{"epoch": 1, "test_noise_loss": 0.5}], "data": {"train": "toy"}})
-    asked = []
+    asked, load = [], judge.load
 
-    def load(device, dmconfig, second):
-        assert second and dmconfig.T == 10
-        return lambda images: asked.append(len(images)) or 100.0 * torch.eye(10)[torch.ones(len(images)).long()].to(images)
+    def found(device="cpu", dmconfig=None, second=False):
+        return reads(1, then=2, asked=asked) if second else load(device, dmconfig)
 
-    monkeypatch.setattr(judge, "load", load)
+    monkeypatch.setattr(judge, "load", found)
     return asked
 
 
@@ -150,14 +169,15 @@ DRAW = ["--checkpoint", "net.pth", "--method", "ddim", "--steps", "2", "--out", 
 
 @pytest.mark.parametrize("command", ["sample", "write"])
 def test_commands_draw_again(trained, command):
+    """Four digits are read as a 1, and the two that are drawn again as a 2."""
     main([command, "1021", *DRAW])
     once = np.asarray(Image.open("out.png")).copy()
     assert trained == []
     main([command, "1021", *DRAW, "--redraw"])
     again = np.asarray(Image.open("out.png"))
-    assert trained == [4, 2]  # the 0 and the 2 alone
+    assert trained == [4, 2]
     changed = [bool((one != other).any()) for one, other in zip(np.split(once, 4, 1), np.split(again, 4, 1))]
-    assert not changed[0] and not changed[3]  # what was read as a 1
+    assert changed == [False, False, True, False]
 
 
 def test_a_film_shows_one_draw(trained):
@@ -174,10 +194,41 @@ def test_what_is_drawn_again_is_judged(trained, real_mnist):
     assert trained[0] == 100
 
 
-@pytest.mark.parametrize("how", [["--method", "ancestral", "--omega", "0"], ["--method", "ddim", "--omega", "-1"]])
-def test_what_cannot_be_drawn_again_is_not_judged(trained, how):
-    with pytest.raises(SystemExit, match="drawn again; allowed are"):
-        main(["evaluate", "--checkpoint", "net.pth", "--samples", "100", *how, "--redraw", "--out", "q.png"])
+def test_best_is_judged_in_as_many_steps_as_it_is_drawn_in(trained, real_mnist, monkeypatch):
+    monkeypatch.setattr(
+        metrics,
+        "evaluate",
+        lambda *anything: dict.fromkeys(("samples", "accuracy", "frechet", "frechet_floor", "precision", "recall", "spread"), 1),
+    )
+    rows = quality.sweep(load_model("net.pth"), [0.6], ["best"], None, 1, 100, "q.csv", display.Reporter(silent=True), reads(1, then=1))
+    assert [row["steps"] for row in rows] == [samplers.usual("best", reads)["steps"]] == [7]
+
+
+@pytest.mark.parametrize(
+    "how, words",
+    [
+        (["sample", "--n-samples", "4"], "--redraw reads the class that is asked for, and none is"),
+        (["sample", "1", "--omega", "-1"], "--redraw reads the class"),
+        (["write", "1", "--omega", "-1"], "omega = -1.0 with a reader"),
+        (["evaluate", "--samples", "100", "--method", "ancestral", "--omega", "0"], "method = 'ancestral' with a reader"),
+        (["evaluate", "--samples", "100", "--omega", "0", "-1"], "omega = -1.0 with a reader"),
+    ],
+)
+def test_what_cannot_be_drawn_again(trained, how, words):
+    with pytest.raises(SystemExit, match=words):
+        main([*how, "--checkpoint", "net.pth", "--redraw", "--out", "q.png"])
+
+
+def test_pairs_are_not_drawn_again():
+    with pytest.raises(SystemExit, match="the model draws 100 classes of 1 x .*; what reads MNIST's digits cannot read them"):
+        main(["write", "12", "--model", "pair", "--redraw"])
+
+
+@pytest.mark.parametrize("how", [["--seed", "1"], ["--second", "--seed", "0"]])
+def test_the_two_judges_have_seeds_of_their_own(real_mnist, monkeypatch, how):
+    monkeypatch.setattr(judge, "train", lambda *anything: pytest.fail("it trains"))
+    with pytest.raises(SystemExit, match="has to be another than the one that measures"):
+        main(["judge", *how])
 
 
 def test_a_set_of_your_own_needs_a_second_judge(tmp_path, monkeypatch):
