@@ -214,7 +214,8 @@ def test_best_is_judged_in_as_many_steps_as_it_is_drawn_in(trained, real_mnist, 
         (["evaluate", "--samples", "100", "--omega", "0", "-1"], "omega = -1.0 with a reader"),
     ],
 )
-def test_what_cannot_be_drawn_again(trained, how, words):
+def test_what_cannot_be_drawn_again(trained, monkeypatch, how, words):
+    monkeypatch.setattr(metrics, "_draw", lambda *anything: pytest.fail("it draws"))
     with pytest.raises(SystemExit, match=words):
         main([*how, "--checkpoint", "net.pth", "--redraw", "--out", "q.png"])
 
