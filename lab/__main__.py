@@ -132,13 +132,13 @@ def judge(arguments):
 
     config, reporter = DMConfig(**_set(arguments.data, arguments.size, arguments.num_channels)), display.Reporter()
     real = lambda part: quality.real_mnist(part) if config.data == "mnist" else _dataset(config, transforms.ToTensor(), part)
-    batches, test = (data.loader(real(part), size, shuffle=part) for part, size in ((True, 128), (False, judge.BATCH)))
     seed = int(arguments.second) if arguments.seed is None else arguments.seed
     other = judge.path_of(config, not arguments.second)
     if other.exists() and pretrained.load(other)["record"]["seed"] == seed:
         raise ValueError(
             f"--seed {seed} is that of {other}; the judge that chooses what is drawn again has to be another than the one that measures"
         )
+    batches, test = (data.loader(real(part), size, shuffle=part) for part, size in ((True, 128), (False, judge.BATCH)))
     model = judge.train(batches, arguments.epochs, seed, best_device(), reporter, config.num_channels, config.num_classes)
     right = sum((judge.read(model, images)[0] == labels).sum().item() for images, labels in test)
     accuracy = right / len(test.dataset)
