@@ -228,9 +228,11 @@ def _model(path, *methods):
 
 def _reader(arguments, model):
     """What says which pictures --redraw draws again, or None. It is not the judge that measures."""
+    if not arguments.redraw:
+        return None
     from lab.quality import judge
 
-    return judge.load(best_device(), model.dmconfig, second=True) if arguments.redraw else None
+    return judge.load(best_device(), model.dmconfig, second=True)
 
 
 def _labels(arguments, dmconfig):

@@ -22,7 +22,7 @@ LABELS = torch.tensor([3, 1, 4, 1])
 
 
 class Draws:
-    """Draws pictures of two pixels: how likely it is, from `chances`, a list for each time it is asked, and of what class. It writes down what for."""
+    """Draws pictures of two pixels: how likely it is, from `chances`, a list for each time it is asked, and of what class; `asked` says which."""
 
     def __init__(self, *chances):
         self.chances, self.asked = list(chances), []
@@ -42,7 +42,7 @@ def reader(images):
 
 
 def reads(label, then, asked=None):
-    """A reader that reads `label` in all, and `then` in what it is given next; `asked` gets how many pictures each time. One alone is a trial."""
+    """A reader that reads `label` in all, and `then` in what it is given next; `asked` gets how many each time, the black trial aside."""
     batches = [] if asked is None else asked
 
     def reader(images):
@@ -226,7 +226,7 @@ def test_pairs_are_not_drawn_again():
 
 
 @pytest.mark.parametrize("how", [["--seed", "1"], ["--second", "--seed", "0"]])
-def test_the_two_judges_have_seeds_of_their_own(real_mnist, monkeypatch, how):
+def test_the_two_judges_have_seeds_of_their_own(monkeypatch, how):
     monkeypatch.setattr(judge, "train", lambda *anything: pytest.fail("it trains"))
     with pytest.raises(SystemExit, match="has to be another than the one that measures"):
         main(["judge", *how])
